@@ -1,0 +1,2 @@
+//! A transaction on a directory tree, without packages.
+fn main() {}

@@ -1,0 +1,62 @@
+//! Bytes and nothing but: every layout that surefoot writes to a disk or into a package.
+//!
+//! [`v1`] holds the wire types of format 1, which never change: their field and variant order *is* the format
+//! (`docs/formats/`). [`frame`] is the layout of the journal file. This is the only folder that names `bincode`.
+
+pub mod frame;
+pub mod v1;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// Why bytes do not decode.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// They end too early or hold a value that the type does not have.
+    #[error("malformed: {0}")]
+    Malformed(String),
+    /// More bytes follow than the value takes.
+    #[error("{0} bytes too many")]
+    Trailing(usize),
+    /// A value breaks a rule: what, and how.
+    #[error("{0}: {1}")]
+    Invalid(&'static str, String),
+}
+
+impl DecodeError {
+    /// A value that breaks a rule.
+    pub fn invalid(what: &'static str, why: impl ToString) -> Self {
+        Self::Invalid(what, why.to_string())
+    }
+}
+
+/// The encoding of every wire type: little-endian, integers of fixed size, lengths as `u64`, variants as `u32`.
+///
+/// The limit bounds what one decode call may claim to allocate; lengths are checked against it before memory is taken.
+fn config() -> impl bincode::config::Config {
+    bincode::config::standard().with_little_endian().with_fixed_int_encoding().with_limit::<{ 2 << 30 }>()
+}
+
+/// The bytes of a wire value.
+pub fn encode<T: Serialize>(value: &T) -> Vec<u8> {
+    let mut out = Vec::new();
+    encode_into(value, &mut out);
+    out
+}
+
+/// Appends the bytes of a wire value.
+pub fn encode_into<T: Serialize>(value: &T, out: &mut Vec<u8>) {
+    let result = bincode::serde::encode_into_std_write(value, out, config());
+    debug_assert!(result.is_ok(), "wire types hold nothing that cannot be encoded");
+}
+
+/// Reads a wire value that takes all of `bytes`.
+pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
+    let (value, used) = decode_prefix(bytes)?;
+    if used == bytes.len() { Ok(value) } else { Err(DecodeError::Trailing(bytes.len() - used)) }
+}
+
+/// Reads a wire value from the front of `bytes`, and how many bytes it took.
+pub fn decode_prefix<T: DeserializeOwned>(bytes: &[u8]) -> Result<(T, usize), DecodeError> {
+    bincode::serde::decode_from_slice(bytes, config()).map_err(|error| DecodeError::Malformed(error.to_string()))
+}

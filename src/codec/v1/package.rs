@@ -1,0 +1,97 @@
+//! The manifest of a package, and its signatures.
+
+use super::Node;
+use serde::{Deserialize, Serialize};
+
+/// First bytes of a package manifest.
+pub const PACKAGE_MAGIC: [u8; 8] = *b"SFPACK_1";
+/// What the signed bytes begin with; the bytes of the manifest follow.
+pub const PACKAGE_DOMAIN: &[u8] = b"surefoot package manifest v1\0";
+
+/// What a package promises. Signed as bytes, before anything of it is believed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PackageManifest {
+    /// Always `PACKAGE_MAGIC`.
+    pub magic: [u8; 8],
+    /// Patch or full.
+    pub kind: PackageKind,
+    /// The version that it makes, as text.
+    pub to: String,
+    /// Digest of the tree that it makes.
+    pub target: [u8; 32],
+    /// The architecture that it is for; nothing for every one.
+    pub architecture: Option<String>,
+    /// Bit 0: owner counts; bit 1: time counts.
+    pub policy: u8,
+    /// Words for people.
+    pub notes: String,
+    /// Most memory that decoding a segment takes, in bytes.
+    pub memory: u64,
+    /// What changes, sorted by path. Of a full package: every entry.
+    pub changes: Vec<Change>,
+    /// The payload, in the order of the container.
+    pub segments: Vec<Segment>,
+}
+
+/// What a package starts from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PackageKind {
+    /// Variant 0: any tree becomes the target.
+    Full,
+    /// Variant 1: exactly the base becomes the target.
+    Patch {
+        /// The version that it applies to, as text.
+        from: String,
+        /// Digest of the tree that it applies to.
+        base: [u8; 32],
+    },
+}
+
+/// What one path becomes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Change {
+    /// Where.
+    pub path: Vec<u8>,
+    /// First four bytes of the node digest of what the base holds there, little-endian; nothing if it holds nothing.
+    /// Only to say which path differs: the digest of the base is what counts.
+    pub before: Option<u32>,
+    /// What it becomes, and where its content comes from; nothing if it is removed.
+    pub after: Option<(Node, Source)>,
+}
+
+/// Where the content of a node comes from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Source {
+    /// Variant 0: it has none (a directory, a link), or it is another name of its hard-link leader.
+    None,
+    /// Variant 1: the next content of the payload, in the order of the changes.
+    Payload,
+    /// Variant 2: the base holds it at this path.
+    Base(Vec<u8>),
+    /// Variant 3: an earlier change, of this index, has the same content.
+    Change(u32),
+}
+
+/// One independent piece of the payload.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Segment {
+    /// How it is coded. 0: stored; 1: one zstd frame of the contents, one after the other. More may come.
+    pub codec: u16,
+    /// Bytes in the container.
+    pub packed: u64,
+    /// SHA-256 of these.
+    pub digest: [u8; 32],
+    /// Bytes when decoded: the sum of the sizes of its contents.
+    pub unpacked: u64,
+    /// How many contents it holds, at least one.
+    pub contents: u32,
+}
+
+/// One signature over a manifest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SignatureBlock {
+    /// SHA-256 of the public key's SPKI DER: which key.
+    pub key: [u8; 32],
+    /// The two halves of the Ed25519 signature over `PACKAGE_DOMAIN` and the bytes of the manifest.
+    pub signature: [[u8; 32]; 2],
+}

@@ -1,0 +1,263 @@
+//! The one error that callers see: a stable code, what and where, the cause, and what to do next.
+
+use crate::model::{Difference, TreePath};
+use crate::vfs::IoError;
+use std::fmt;
+
+/// What went wrong.
+///
+/// [`Error::code`] is for programs and never changes its meaning; [`Error::advice`] says what the caller can do; the
+/// message names what and where; [`std::error::Error::source`] gives the chain of causes.
+#[derive(Debug)]
+pub struct Error {
+    code: Code,
+    message: String,
+    findings: Vec<Finding>,
+    /// How many findings there were in all.
+    found: usize,
+    source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+/// One path that stands in the way, and how.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Finding {
+    /// Where.
+    pub path: TreePath,
+    /// How it differs from what should be there.
+    pub difference: Difference,
+}
+
+/// What the caller can do next. Each is one exit code of the command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Advice {
+    /// Nothing has changed; mend what the message names and try again.
+    Mend = 1,
+    /// The call itself is wrong.
+    Usage = 2,
+    /// Do not trust what was given.
+    Distrust = 3,
+    /// The tree is not what was expected.
+    Tree = 4,
+    /// Make room, or raise a limit.
+    Space = 5,
+    /// Try later.
+    Later = 6,
+    /// It failed and the old tree is back.
+    RolledBack = 7,
+    /// Run recovery after a reboot or remount, or look at it.
+    Undecided = 8,
+    /// Another process holds the lock: wait for it.
+    Busy = 9,
+}
+
+macro_rules! codes {
+    ($($(#[doc = $doc:literal])+ $name:ident $text:literal $advice:ident $hint:literal;)+) => {
+        /// The stable codes.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[non_exhaustive]
+        pub enum Code { $($(#[doc = $doc])+ $name,)+ }
+
+        impl Code {
+            /// Every code there is.
+            pub const ALL: &[Self] = &[$(Self::$name,)+];
+
+            /// The dotted name.
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$name => $text,)+ }
+            }
+
+            /// What a caller can do about it.
+            pub fn advice(self) -> Advice {
+                match self { $(Self::$name => Advice::$advice,)+ }
+            }
+
+            /// What a person can do about it.
+            pub fn hint(self) -> &'static str {
+                match self { $(Self::$name => $hint,)+ }
+            }
+
+            /// What it means, in one sentence.
+            pub fn meaning(self) -> &'static str {
+                match self { $(Self::$name => concat!($($doc,)+).trim_ascii_start(),)+ }
+            }
+        }
+    };
+}
+
+codes! {
+    /// A call to the file system failed before anything changed.
+    Io "io.failed" Mend "look at the cause; permissions and the health of the disk are the usual ones";
+    /// The arguments do not make sense together.
+    Usage "usage.invalid" Usage "see --help";
+    /// A path is absolute, too long, or leaves the tree.
+    Path "input.path" Mend "paths are relative to the tree, without '..'";
+    /// A version is not of the form major.minor.patch[.build].
+    Version "input.version" Mend "write it like 1.2.3 or 1.2.3.4";
+    /// A file is not of the format it should be.
+    Format "input.format" Mend "get or build the file again";
+    /// A key file is not what it should be.
+    Key "input.key" Mend "keys are Ed25519: PKCS#8 PEM for a secret one, SPKI PEM for a public one";
+    /// A package is damaged, cut short, or holds what its manifest does not promise.
+    PackageFormat "package.format" Distrust "get the package again; if it stays so, the publisher must build it again";
+    /// A package needs a newer surefoot.
+    PackageUnsupported "package.unsupported" Mend "update surefoot";
+    /// A package lacks a file that its operations list, or holds it with another type.
+    PackagePartial "package.partial" Distrust "the publisher must build the package again";
+    /// No key that the tree trusts has signed this.
+    Signature "trust.signature" Distrust "check where it comes from; a new publisher's key is added when the tree is initialised (--trust)";
+    /// There is no signature.
+    Unsigned "trust.unsigned" Distrust "have it signed, or accept the risk with --allow-unsigned";
+    /// The tree trusts no key.
+    NoKeys "trust.no-keys" Distrust "name a public key with --trust, or accept the risk with --allow-unsigned";
+    /// Content does not have the digest that was promised.
+    Digest "trust.digest" Distrust "get the file again";
+    /// The package would install an older version.
+    Downgrade "trust.downgrade" Distrust "use rollback to go back, or --allow-downgrade if this is meant";
+    /// The package is for another architecture.
+    Architecture "package.architecture" Tree "get the package for this architecture";
+    /// The tree is not the one that the package was built for.
+    Base "tree.base" Tree "use a package for this version, or a full package; restore the paths that were changed";
+    /// Something in the tree is not as it was recorded.
+    Changed "tree.changed" Tree "restore the paths that were changed, or apply a full package";
+    /// Something in the tree was changed while surefoot worked on it.
+    Foreign "tree.foreign" Tree "stop what else writes into the tree, then try again";
+    /// A directory that is to go holds something that surefoot did not install.
+    Stray "tree.stray" Tree "move what is listed elsewhere, then try again";
+    /// The tree holds a pipe, socket or device.
+    Special "tree.special" Tree "only files, directories and symbolic links can be managed: remove it or move it out";
+    /// The tree is not under surefoot's care yet.
+    NotInitialised "tree.not-initialised" Mend "run init first";
+    /// The tree is under surefoot's care already.
+    Initialised "tree.initialised" Mend "nothing to do; status shows the version";
+    /// No content of the tree is recorded, so there is nothing to compare with.
+    Untracked "tree.untracked" Mend "run init --version V to record the tree";
+    /// An earlier transaction is not finished.
+    Pending "transaction.pending" Mend "run recover; a trial is ended by confirm or rollback";
+    /// There is nothing to confirm.
+    NoTrial "transaction.no-trial" Mend "only a trial can be confirmed; see status";
+    /// There is nothing to go back to.
+    NoUndo "transaction.no-undo" Mend "no undo data is kept; apply a full package of the version wanted";
+    /// The file system, or the way it is mounted, cannot keep the promise.
+    FileSystem "unsupported.filesystem" Mend "move the tree to ext4, xfs, btrfs, f2fs or another journaled file system";
+    /// A mounted file system lies inside the tree where something must change.
+    Mount "unsupported.mount" Mend "unmount it first, or manage it as a tree of its own";
+    /// Something that must change is marked immutable or append-only.
+    Immutable "unsupported.immutable" Mend "remove the mark with chattr -i -a";
+    /// Two names would differ in case only, in a directory that does not tell case.
+    CaseCollision "unsupported.case" Mend "rename one of the two";
+    /// The metadata cannot be set here: owners by a user, attributes on this file system.
+    Metadata "unsupported.metadata" Mend "run as root, or on a file system with extended attributes";
+    /// The state directory is not on the file system of the tree.
+    StateElsewhere "unsupported.state-dir" Mend "put the state directory on the file system of the tree, outside of it or as .surefoot";
+    /// There is not enough free space.
+    Space "space.short" Space "free the bytes named, then try again";
+    /// There are not enough free inodes.
+    Inodes "space.inodes" Space "free the inodes named, then try again";
+    /// A declared limit would be passed.
+    Limit "space.limit" Space "raise the limit, or use a smaller package";
+    /// The place where a package should be cannot be read.
+    Unavailable "source.unavailable" Later "try again later, or check the address";
+    /// It was stopped on request before anything changed.
+    Cancelled "apply.cancelled" Mend "start again when it suits";
+    /// Applying failed, and the old tree is back.
+    RolledBack "apply.rolled-back" RolledBack "see the cause; the tree is as it was before";
+    /// Applying stopped where going on or back could do harm.
+    Undecided "apply.undecided" Undecided "nothing is lost: reboot or remount, then run recover";
+    /// A sync failed, so the disk may not hold what the cache shows.
+    SyncFailed "apply.sync-failed" Undecided "nothing is lost: reboot or remount, then run recover; check the disk";
+    /// Something in the tree is neither what it was nor what it should become.
+    Stuck "tree.stuck" Undecided "nothing is lost: put the paths listed back as they were, then run recover";
+    /// The journal is damaged in the middle.
+    JournalDamaged "journal.damaged" Undecided "nothing is touched: see the runbook, section 'A damaged journal'";
+    /// Another process works on the tree.
+    Locked "lock.held" Busy "wait for it; the lock goes with the process that holds it";
+    /// Something that cannot happen did.
+    Internal "internal.unexpected" Mend "please report this with the output of journal show";
+}
+
+impl Error {
+    /// An error with a code, and what and where.
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), findings: Vec::new(), found: 0, source: None }
+    }
+
+    /// Adds the cause.
+    #[must_use]
+    pub fn because(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+
+    /// Adds the paths that stand in the way: the first ones, and how many there are.
+    #[must_use]
+    pub fn listing(mut self, mut findings: Vec<Finding>) -> Self {
+        self.found = findings.len();
+        findings.truncate(crate::limits::LISTED);
+        self.findings = findings;
+        self
+    }
+
+    /// The stable code.
+    pub fn code(&self) -> Code {
+        self.code
+    }
+
+    /// What the caller can do.
+    pub fn advice(&self) -> Advice {
+        self.code.advice()
+    }
+
+    /// What a person can do.
+    pub fn hint(&self) -> &'static str {
+        self.code.hint()
+    }
+
+    /// What and where, without the causes.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// The first paths that stand in the way, and how many there are in all.
+    pub fn findings(&self) -> (&[Finding], usize) {
+        (&self.findings, self.found)
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.source.as_deref().map(|source| source as _)
+    }
+}
+
+impl From<IoError> for Error {
+    fn from(error: IoError) -> Self {
+        use std::io::ErrorKind;
+        let code = match error.kind() {
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Code::Space,
+            _ => Code::Io,
+        };
+        Self::new(code, error.to_string()).because(error.source)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn codes_are_dotted_unique_and_explained() {
+        let names: HashSet<_> = Code::ALL.iter().map(|code| code.as_str()).collect();
+        assert_eq!(names.len(), Code::ALL.len());
+        for code in Code::ALL {
+            assert!(code.as_str().contains('.') && !code.hint().is_empty() && !code.meaning().is_empty(), "{code:?}");
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! Every bound of surefoot, in one place, each with its reason.
+//!
+//! A length that comes from a file or from the network is compared with one of these before it is believed.
+
+/// Longest path of an entry, in bytes. Linux refuses longer ones in one call (`PATH_MAX` is 4096 with the NUL).
+pub const PATH_BYTES: usize = 4095;
+/// Longest name of one component, in bytes (`NAME_MAX` of every Linux file system surefoot supports).
+pub const NAME_BYTES: usize = 255;
+/// Deepest nesting of a path. Keeps every walk over a tree bounded.
+pub const PATH_DEPTH: usize = 256;
+/// Longest target of a symbolic link, in bytes (`PATH_MAX` without the NUL).
+pub const LINK_TARGET_BYTES: usize = 4095;
+/// Most extended attributes on one entry.
+pub const XATTRS: usize = 256;
+/// Longest name of an extended attribute (`XATTR_NAME_MAX`).
+pub const XATTR_NAME_BYTES: usize = 255;
+/// Longest value of an extended attribute (`XATTR_SIZE_MAX`).
+pub const XATTR_VALUE_BYTES: usize = 65_536;
+/// Most entries of one tree.
+pub const ENTRIES: usize = 8_000_000;
+/// Most roots that one transaction may span.
+pub const ROOTS: u16 = 16;
+
+/// Size of one journal block, in bytes. A frame never shares a block, so that a torn write of one frame cannot
+/// hurt another; 4096 covers the sector sizes in use.
+pub const JOURNAL_BLOCK: usize = 4096;
+/// Blocks of the journal file: two header slots and two halves of 31 frames.
+pub const JOURNAL_BLOCKS: usize = 64;
+/// Frames of one half of the journal: the records of one transaction.
+pub const JOURNAL_FRAMES: usize = (JOURNAL_BLOCKS - 2) / 2;
+/// Bytes of a frame before its payload.
+pub const FRAME_HEADER: usize = 28;
+/// Longest payload of one frame, in bytes.
+pub const FRAME_PAYLOAD: usize = JOURNAL_BLOCK - FRAME_HEADER;
+/// Most attempts (boots) of a trial: each takes one frame of the journal.
+pub const TRIAL_ATTEMPTS: u32 = 16;
+/// Longest text that a journal record carries (title, cause), in bytes; longer ones are cut.
+pub const RECORD_TEXT: usize = 1024;
+
+/// Most generations whose undo data is kept.
+pub const KEEP: u32 = 64;
+/// Longest chain of manifest deltas before a full manifest is written again.
+pub const MANIFEST_DELTAS: usize = 32;
+/// Largest plan, state or manifest file that is read back, in bytes.
+pub const STATE_FILE: u64 = 4 << 30;
+/// Largest configuration, key, signature or JSON entry file, in bytes.
+pub const SMALL_FILE: u64 = 16 << 20;
+/// Largest index (stat cache) that is read back, in bytes.
+pub const INDEX_FILE: u64 = 2 << 30;
+
+/// Largest manifest of a package, unpacked, in bytes.
+pub const PACKAGE_MANIFEST: u64 = 2 << 30;
+/// Most signatures of one package.
+pub const SIGNATURES: usize = 64;
+/// Most segments of one package.
+pub const SEGMENTS: usize = 1 << 20;
+/// Contents are gathered into segments of about this many unpacked bytes; a larger file is a segment of its own.
+pub const SEGMENT_BYTES: u64 = 4 << 20;
+/// Largest window of a zstd payload, as a power of two. Bounds the memory of the decoder to about 8 MiB.
+pub const ZSTD_WINDOW_LOG: u32 = 23;
+/// Most members of a tar.gz package.
+pub const LEGACY_MEMBERS: usize = 2_000_000;
+
+/// Buffer of every streaming copy, in bytes.
+pub const COPY_BUFFER: usize = 128 << 10;
+/// Most problems that one report lists; the rest is counted.
+pub const LISTED: usize = 20;
+
+const _: () = assert!(RECORD_TEXT * 2 + 512 < FRAME_PAYLOAD, "two texts and the fixed fields fit a frame");
+const _: () = assert!(TRIAL_ATTEMPTS as usize + 10 < JOURNAL_FRAMES, "a trial and every other record fit one half");
+const _: () = assert!(SEGMENT_BYTES < PACKAGE_MANIFEST);
+const _: () = assert!(1 << ZSTD_WINDOW_LOG <= 8 << 20);

@@ -1,0 +1,17 @@
+//! The nouns: what a tree is made of, without a disk.
+
+mod digest;
+mod manifest;
+mod node;
+mod operations;
+mod package_info;
+mod tree_path;
+mod version;
+
+pub use digest::{Digest, Hasher};
+pub use manifest::{Entry, Manifest, ManifestChange, ManifestError};
+pub use node::{Difference, Kind, Metadata, Node, Policy, Time, Xattrs};
+pub use operations::{DeleteOperations, PatchOperations, ReplaceOperations};
+pub use package_info::PatchPackageInfo;
+pub use tree_path::{PathError, TreePath};
+pub use version::{Version, VersionError};

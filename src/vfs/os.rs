@@ -1,0 +1,5 @@
+//! The real disk.
+
+/// The real disk.
+#[derive(Debug)]
+pub struct OsVfs;

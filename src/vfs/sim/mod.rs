@@ -1,0 +1,5 @@
+//! The forgetful disk.
+
+/// The forgetful disk.
+#[derive(Debug)]
+pub struct SimVfs;
