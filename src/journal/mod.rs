@@ -1,1 +1,100 @@
-//! To come.
+//! The write-ahead journal: a preallocated file of checked frames. It knows bytes, not meanings.
+//!
+//! The file has two halves, used in turn, one transaction each ([`crate::codec::frame`]). So beginning a transaction
+//! destroys nothing of the one before, no stale frame can be taken for a current one, and no barrier is spent on
+//! emptying it. Frames are only ever appended, each into a block of its own.
+
+mod scan;
+
+use crate::codec::frame::Header;
+use crate::limits::{FRAME_PAYLOAD, JOURNAL_BLOCK, JOURNAL_BLOCKS, JOURNAL_FRAMES};
+use crate::vfs::{Access, IoError, Place, Vfs};
+
+/// An open journal.
+#[derive(Debug)]
+pub struct Journal<V: Vfs> {
+    file: V::File,
+    header: Header,
+    next: u32,
+    previous: u32,
+}
+
+/// Why a journal cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    /// The file system refused.
+    #[error(transparent)]
+    Io(#[from] IoError),
+    /// It is damaged where a torn write cannot explain it.
+    #[error("the journal is damaged: {0}")]
+    Damaged(String),
+    /// The half is full or the payload too long: a transaction never writes that much.
+    #[error("the journal has no room for another record")]
+    Full,
+}
+
+impl<V: Vfs> Journal<V> {
+    /// Writes a new, empty journal at a place where nothing is, and makes its content durable.
+    pub fn create(vfs: &V, at: &Place, journal: [u8; 16], current: [u8; 16]) -> Result<(), IoError> {
+        let file = vfs.create(at)?;
+        // Real zeros: an append must never need a block.
+        for block in 0..JOURNAL_BLOCKS {
+            vfs.write_at(&file, (block * JOURNAL_BLOCK) as u64, &[0; JOURNAL_BLOCK])?;
+        }
+        let header = Header { journal, epoch: 0, current };
+        vfs.write_at(&file, header.offset(), &header.encode())?;
+        vfs.sync_file(&file)
+    }
+
+    /// Opens the journal: the payloads of the current epoch, in order, with a torn one at the end left out.
+    pub fn open(vfs: &V, at: &Place) -> Result<(Self, Vec<Vec<u8>>), JournalError> {
+        let file = vfs.open(at, Access::Write)?;
+        let found = scan::scan(|offset, buffer| read_full(vfs, &file, offset, buffer))?;
+        let journal = Self { file, header: found.header, next: found.payloads.len() as u32, previous: found.previous };
+        Ok((journal, found.payloads))
+    }
+
+    /// The header of the current epoch.
+    pub fn header(&self) -> Header {
+        self.header
+    }
+
+    /// Begins the next epoch in the other half. Durable with the next barrier; until then the old epoch stands.
+    pub fn turn(&mut self, vfs: &V, current: [u8; 16]) -> Result<(), JournalError> {
+        let header = Header { epoch: self.header.epoch + 1, current, ..self.header };
+        vfs.write_at(&self.file, header.offset(), &header.encode())?;
+        (self.header, self.next, self.previous) = (header, 0, 0);
+        Ok(())
+    }
+
+    /// Appends a frame. Durable with the next barrier.
+    pub fn append(&mut self, vfs: &V, payload: &[u8]) -> Result<(), JournalError> {
+        if payload.len() > FRAME_PAYLOAD || self.next as usize >= JOURNAL_FRAMES {
+            return Err(JournalError::Full);
+        }
+        let (bytes, checksum) = self.header.encode_frame(self.next, self.previous, payload);
+        vfs.write_at(&self.file, self.header.frame_offset(self.next), &bytes)?;
+        (self.next, self.previous) = (self.next + 1, checksum);
+        Ok(())
+    }
+
+    /// Makes everything appended durable.
+    pub fn sync(&self, vfs: &V) -> Result<(), IoError> {
+        vfs.sync_file(&self.file)
+    }
+}
+
+fn read_full<V: Vfs>(vfs: &V, file: &V::File, offset: u64, buffer: &mut [u8]) -> Result<(), IoError> {
+    let mut done = 0;
+    while done < buffer.len() {
+        match vfs.read_at(file, offset + done as u64, &mut buffer[done..])? {
+            0 => break,
+            n => done += n,
+        }
+    }
+    // What is missing reads as zeros, and no zero is a sound header or frame.
+    buffer[done..].fill(0);
+    Ok(())
+}
+
+pub use scan::{Found, scan_bytes};

@@ -10,6 +10,8 @@ pub enum Record {
     Begin {
         /// Its identity, and the name of its folder in the state directory.
         transaction: [u8; 16],
+        /// The generation that the tree is.
+        base: [u8; 16],
         /// The generation that the tree becomes when this is confirmed.
         target: [u8; 16],
         /// Apply something new, or undo a confirmed generation.
@@ -20,6 +22,8 @@ pub enum Record {
         attempts: u32,
         /// What recovery does with a transaction that was interrupted while stepping forward.
         recovery: Recovery,
+        /// The session (boot) in which it begins.
+        session: [u8; 16],
         /// Seconds since 1970, for people.
         time: i64,
         /// What it is, for people.
@@ -37,8 +41,11 @@ pub enum Record {
     /// Variant 2: the first step is about to be taken. Never waited for: only its presence says something.
     Started,
     /// Variant 3: every step is taken and durable.
-    Applied,
-    /// Variant 4: a boot that runs the new version unconfirmed.
+    Applied {
+        /// The session (boot) that ended it; it does not count as an attempt.
+        session: [u8; 16],
+    },
+    /// Variant 4: another boot has found the new version unconfirmed.
     Trying {
         /// Counted from 1.
         attempt: u32,

@@ -1,0 +1,85 @@
+//! Finding the current epoch and its frames, and telling a torn tail from damage.
+
+use super::JournalError;
+use crate::codec::frame::{Frame, Header};
+use crate::limits::{JOURNAL_BLOCK, JOURNAL_FRAMES};
+use crate::vfs::IoError;
+
+/// What a journal file holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// The header of the current epoch.
+    pub header: Header,
+    /// The payloads of its frames, in order.
+    pub payloads: Vec<Vec<u8>>,
+    /// Checksum of the last of them; zero if there is none.
+    pub previous: u32,
+}
+
+/// Reads a journal from its bytes.
+pub fn scan_bytes(bytes: &[u8]) -> Result<Found, JournalError> {
+    scan(|offset, buffer| {
+        let from = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
+        let there = buffer.len().min(bytes.len() - from);
+        buffer[..there].copy_from_slice(&bytes[from..from + there]);
+        buffer[there..].fill(0);
+        Ok(())
+    })
+}
+
+pub(super) fn scan(mut read: impl FnMut(u64, &mut [u8]) -> Result<(), IoError>) -> Result<Found, JournalError> {
+    let mut block = vec![0; JOURNAL_BLOCK];
+    let mut slots = [None, None];
+    let mut blank = [false, false];
+    for (number, slot) in slots.iter_mut().enumerate() {
+        read((number * JOURNAL_BLOCK) as u64, &mut block)?;
+        *slot = Header::decode(&block).filter(|header| header.epoch % 2 == number as u64);
+        blank[number] = block.iter().all(|byte| *byte == 0);
+    }
+    let mut header = match slots {
+        [Some(even), Some(odd)] if even.journal != odd.journal || even.epoch.abs_diff(odd.epoch) != 1 => {
+            return Err(JournalError::Damaged("its two headers contradict each other".into()));
+        }
+        [Some(even), Some(odd)] => {
+            if even.epoch > odd.epoch {
+                even
+            } else {
+                odd
+            }
+        }
+        [Some(one), None] | [None, Some(one)] => one,
+        [None, None] => return Err(JournalError::Damaged("neither header is sound".into())),
+    };
+    // A header that is neither sound nor blank was torn, or rotted later. Its epoch is known, so its frames tell: if
+    // one stands, the epoch had begun.
+    let other = Header { epoch: header.epoch + 1, ..header };
+    let slot = usize::from(other.epoch % 2 == 1);
+    if slots[slot].is_none() && !blank[slot] {
+        read(other.frame_offset(0), &mut block)?;
+        if other.decode_frame(0, &block).is_some() {
+            header = other;
+        }
+    }
+
+    let mut payloads = Vec::new();
+    let mut previous = 0;
+    let mut end = None;
+    for index in 0..JOURNAL_FRAMES as u32 {
+        read(header.frame_offset(index), &mut block)?;
+        match (header.decode_frame(index, &block), end) {
+            (Some(Frame { payload, previous: link, checksum }), None) if link == previous => {
+                payloads.push(payload);
+                previous = checksum;
+            }
+            (Some(_), None) => {
+                return Err(JournalError::Damaged(format!("record {index} does not follow the one before it")));
+            }
+            (None, None) => end = Some(index),
+            (Some(_), Some(end)) => {
+                return Err(JournalError::Damaged(format!("record {end} is not sound, but record {index} is")));
+            }
+            (None, Some(_)) => {}
+        }
+    }
+    Ok(Found { header, payloads, previous })
+}
