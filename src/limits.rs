@@ -45,6 +45,8 @@ pub const MANIFEST_DELTAS: usize = 32;
 pub const STATE_FILE: u64 = 4 << 30;
 /// Largest configuration, key, signature or JSON entry file, in bytes.
 pub const SMALL_FILE: u64 = 16 << 20;
+/// A history longer than this is put away as `history.old` and begun anew, in bytes.
+pub const HISTORY_FILE: u64 = 1 << 20;
 /// Largest index (stat cache) that is read back, in bytes.
 pub const INDEX_FILE: u64 = 2 << 30;
 

@@ -1,1 +1,24 @@
-//! To come.
+//! The device: the imperative shell around the pure state machine.
+//!
+//! [`Engine`] owns the state directory of one tree and runs transactions on it: it looks ([`preflight`]), stores
+//! everything new ([`stage`]), does what the state machine says ([`executor`]) by looking at evidence ([`evidence`]),
+//! and sweeps. The faces that callers use stand on top of it: [`Tree`] without packages, [`PatchExecutor`] with them.
+
+mod engine;
+mod evidence;
+mod executor;
+mod history;
+mod layout;
+mod observer;
+mod preflight;
+mod recover;
+mod stage;
+mod store;
+mod sweep;
+
+pub use engine::{Base, Change, Engine, Payload, NoPayload, Report, Request, Settings, Source, VerifyDepth};
+pub use history::HistoryEntry;
+pub use layout::STATE_DIRECTORY;
+pub use observer::{Observer, Phase, Progress};
+pub use recover::{Status, Recovered};
+pub use store::{Config, Generation};

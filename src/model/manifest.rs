@@ -118,6 +118,11 @@ impl Manifest {
         self.entries[start..].iter().take_while(move |entry| entry.path.is_below(directory))
     }
 
+    /// The same entries under another policy.
+    pub fn under(self, policy: Policy) -> Result<Self, ManifestError> {
+        if policy == self.policy { Ok(self) } else { Self::new(policy, self.entries) }
+    }
+
     /// The manifest after some changes, in place of this one.
     pub fn with(self, changes: impl IntoIterator<Item = ManifestChange>) -> Result<Self, ManifestError> {
         let mut changes: BTreeMap<TreePath, Option<Node>> =

@@ -1,0 +1,261 @@
+//! Looking: what stands in the tree and in the slot of a step, and so whether the step is taken.
+//!
+//! The only evidence is identity: an object is the old or the new one if its type, metadata and content say so. That a
+//! name is missing proves nothing.
+
+use super::layout;
+use crate::error::{Code, Error};
+use crate::model::{Kind, Metadata, Node, Policy, TreePath};
+use crate::transaction::{Method, Plan, Step};
+use crate::tree;
+use crate::vfs::{FileType, Place, RootId, Stat, Vfs};
+
+/// Where a step stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Position {
+    /// The old object is in the tree, the new one in the slot.
+    NotDone,
+    /// The old object is aside, the new one still in the slot (only with [`Method::MoveAside`]).
+    Middle,
+    /// The new object is in the tree, the old one in the slot.
+    Done,
+    /// The old object is in the tree, or aside, but the new one is nowhere.
+    Unstaged,
+    /// The new object is in the tree, but the old one is nowhere.
+    Lost,
+    /// Something else is in the tree; the new object is still in its slot, so the step was not taken.
+    ForeignBefore,
+    /// Something else is in the tree, and the step may have been taken.
+    ForeignAfter,
+}
+
+/// What was seen of the two places of a step, so that nothing is read twice.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Seen {
+    /// In the tree.
+    pub(super) tree: Option<(Print, Ends)>,
+    /// In the slot.
+    pub(super) slot: Option<(Print, Ends)>,
+}
+
+/// What tells in a moment that an object is still what it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Print {
+    pub(super) inode: u64,
+    size: u64,
+    mtime: crate::model::Time,
+    ctime: crate::model::Time,
+}
+
+/// Which ends of a step an object matches.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Ends {
+    pub(super) before: bool,
+    pub(super) after: bool,
+}
+
+impl Print {
+    pub(super) fn of(stat: &Stat) -> Self {
+        Self { inode: stat.inode, size: stat.size, mtime: stat.mtime, ctime: stat.ctime }
+    }
+}
+
+/// Finds out where a step stands.
+pub(super) fn examine<V: Vfs>(vfs: &V, plan: &Plan, step: &Step, seen: &mut Seen) -> Result<Position, Error> {
+    if step.in_place {
+        return examine_in_place(vfs, plan.policy, step);
+    }
+    let at = tree_place(step);
+    let slot = layout::slot(plan.slots, step.slot);
+    let tree = look(vfs, &at, step, plan.policy, &mut seen.tree)?;
+    let stored = look(vfs, &slot, step, plan.policy, &mut seen.slot)?;
+    use Position as P;
+    Ok(match (&step.before, &step.after) {
+        (Some(_), Some(_)) if plan.method == Method::MoveAside => {
+            let aside = look(vfs, &layout::aside(plan.slots, step.slot), step, plan.policy, &mut None)?;
+            match (tree, stored, aside) {
+                (Found::Is(t), Found::Is(s), Found::Absent) if t.before && s.after => P::NotDone,
+                (Found::Absent, Found::Is(s), Found::Is(a)) if s.after && a.before => P::Middle,
+                (Found::Is(t), Found::Absent, Found::Is(a)) if t.after && a.before => P::Done,
+                (Found::Is(t), _, Found::Absent) if t.before => P::Unstaged,
+                (Found::Absent, _, Found::Is(a)) if a.before => P::Unstaged,
+                (Found::Is(t), Found::Absent, _) if t.after => P::Lost,
+                (_, Found::Is(s), Found::Absent) if s.after => P::ForeignBefore,
+                _ => P::ForeignAfter,
+            }
+        }
+        (Some(_), Some(_)) => match (tree, stored) {
+            (Found::Is(t), Found::Is(s)) if t.before && s.after => P::NotDone,
+            (Found::Is(t), Found::Is(s)) if t.after && s.before => P::Done,
+            (_, Found::Is(s)) if s.after => P::ForeignBefore,
+            (Found::Is(t), _) if t.before => P::Unstaged,
+            (Found::Is(t), _) if t.after => P::Lost,
+            _ => P::ForeignAfter,
+        },
+        (None, _) => match (tree, stored) {
+            (Found::Absent, Found::Is(s)) if s.after => P::NotDone,
+            (Found::Is(t), Found::Absent) if t.after => P::Done,
+            (Found::Absent, _) => P::Unstaged,
+            (_, Found::Is(s)) if s.after => P::ForeignBefore,
+            _ => P::ForeignAfter,
+        },
+        (Some(_), None) => match (tree, stored) {
+            (Found::Is(t), Found::Absent) if t.before => P::NotDone,
+            (Found::Absent, Found::Is(s)) if s.before => P::Done,
+            (Found::Absent, _) => P::Lost,
+            (_, Found::Absent) => P::ForeignBefore,
+            _ => P::ForeignAfter,
+        },
+    })
+}
+
+/// The place of a step in its tree.
+pub(super) fn tree_place(step: &Step) -> Place {
+    Place { root: RootId(step.root), path: step.path.clone() }
+}
+
+enum Found {
+    Absent,
+    Is(Ends),
+    Other,
+}
+
+/// Which end of a step stands at a place. A directory counts only if it is empty: whatever moves it would move what is
+/// in it, and what belongs to the plan has been taken out before.
+fn look<V: Vfs>(
+    vfs: &V,
+    at: &Place,
+    step: &Step,
+    policy: Policy,
+    seen: &mut Option<(Print, Ends)>,
+) -> Result<Found, Error> {
+    let Some(stat) = vfs.stat(at)? else { return Ok(Found::Absent) };
+    let print = Print::of(&stat);
+    let ends = match *seen {
+        Some((known, ends)) if known == print => ends,
+        _ => {
+            let mut ends = compare(vfs, at, &stat, step, policy)?;
+            if ends.before && ends.after && step.before_inode != step.after_inode {
+                // Equal in all but their links: two names of one file, or two files.
+                ends = Ends {
+                    before: stat.inode == step.before_inode || step.before_inode == 0,
+                    after: stat.inode == step.after_inode || step.after_inode == 0,
+                };
+            }
+            *seen = Some((print, ends));
+            ends
+        }
+    };
+    if stat.kind == FileType::Directory && (ends.before || ends.after) && !vfs.list(at)?.is_empty() {
+        return Ok(Found::Other);
+    }
+    Ok(if ends.before || ends.after { Found::Is(ends) } else { Found::Other })
+}
+
+fn compare<V: Vfs>(vfs: &V, at: &Place, stat: &Stat, step: &Step, policy: Policy) -> Result<Ends, Error> {
+    let possible = |end: &Option<Node>| end.as_ref().is_some_and(|node| could_be(stat, node));
+    if !possible(&step.before) && !possible(&step.after) {
+        return Ok(Ends::default());
+    }
+    let Some(found) = tree::node_at(vfs, at)? else { return Ok(Ends::default()) };
+    let is = |end: &Option<Node>| end.as_ref().is_some_and(|node| found.matches(node, policy));
+    Ok(Ends { before: is(&step.before), after: is(&step.after) })
+}
+
+/// Is it worth reading?
+fn could_be(stat: &Stat, node: &Node) -> bool {
+    match (&node.kind, stat.kind) {
+        (Kind::File { size, .. }, FileType::File) => *size == stat.size && node.metadata.mode == stat.mode,
+        (Kind::Directory, FileType::Directory) => node.metadata.mode == stat.mode,
+        (Kind::Symlink { .. }, FileType::Symlink) => true,
+        _ => false,
+    }
+}
+
+/// Metadata set in place is several calls: after a crash each attribute is old or new.
+fn examine_in_place<V: Vfs>(vfs: &V, policy: Policy, step: &Step) -> Result<Position, Error> {
+    let at = tree_place(step);
+    let (Some(before), Some(after)) = (&step.before, &step.after) else {
+        return Err(Error::new(Code::Internal, format!("the step for {at} has one end")));
+    };
+    let Some(stat) = vfs.stat(&at)? else { return Ok(Position::ForeignAfter) };
+    if !same_type(&stat, after) {
+        return Ok(Position::ForeignAfter);
+    }
+    let now = tree::metadata_of(vfs, &at, &stat)?;
+    if !is_mixture(&now, &before.metadata, &after.metadata, policy) {
+        return Ok(Position::ForeignAfter);
+    }
+    let timeless = Policy { mtime: false, ..policy };
+    Ok(if now.difference(&after.metadata, timeless).is_none() { Position::Done } else { Position::NotDone })
+}
+
+fn same_type(stat: &Stat, node: &Node) -> bool {
+    match &node.kind {
+        Kind::File { size, .. } => stat.kind == FileType::File && stat.size == *size,
+        Kind::Directory => stat.kind == FileType::Directory,
+        Kind::Symlink { .. } => stat.kind == FileType::Symlink,
+    }
+}
+
+/// Is every attribute that of one of the two ends?
+fn is_mixture(now: &Metadata, before: &Metadata, after: &Metadata, policy: Policy) -> bool {
+    const ACL: &[u8] = b"system.posix_acl_access";
+    let value = |metadata: &Metadata, name: &[u8]| {
+        metadata.xattrs.iter().find(|(known, _)| &**known == name).map(|(_, value)| value.clone())
+    };
+    // An ACL holds a copy of the group bits: setting one changes the other.
+    let has_acl = value(before, ACL).is_some() || value(after, ACL).is_some();
+    let bits = if has_acl { !0o070 } else { !0 };
+    let mode = now.mode & bits == before.mode & bits || now.mode & bits == after.mode & bits;
+    let owner = !policy.owner
+        || ((now.uid == before.uid || now.uid == after.uid) && (now.gid == before.gid || now.gid == after.gid));
+    let names = [before, after, now].into_iter().flat_map(|metadata| metadata.xattrs.iter().map(|(name, _)| name));
+    let xattrs = names.filter(|name| !has_acl || &***name != ACL).all(|name| {
+        let is = value(now, name);
+        is == value(before, name) || is == value(after, name)
+    });
+    mode && owner && xattrs
+}
+
+/// Names that stand in directories which are to go, and which nothing takes out before: what surefoot did not install.
+///
+/// `leaving` are the directories, `known` says which paths go as well.
+pub(super) fn strays<V: Vfs>(
+    vfs: &V,
+    leaving: &[Place],
+    known: impl Fn(&TreePath) -> bool,
+) -> Result<Vec<TreePath>, Error> {
+    let mut out = Vec::new();
+    for directory in leaving {
+        if !matches!(vfs.stat(directory)?, Some(stat) if stat.kind == FileType::Directory) {
+            continue;
+        }
+        for name in vfs.list(directory)? {
+            match directory.path.join(&name) {
+                Ok(path) if known(&path) => {}
+                Ok(path) => out.push(path),
+                Err(error) => {
+                    return Err(Error::new(Code::Path, format!("{directory} holds a name that is no path")).because(error));
+                }
+            }
+        }
+    }
+    out.sort();
+    Ok(out)
+}
+
+/// [`examine`] with nothing seen before, and with directories that may still hold what the plan takes out first.
+pub(super) fn examine_for_revert<V: Vfs>(vfs: &V, plan: &Plan, step: &Step) -> Result<Position, Error> {
+    let created_directory = step.before.is_none() && step.after.as_ref().is_some_and(Node::is_directory);
+    let became_directory = step.before.is_some() && step.after.as_ref().is_some_and(Node::is_directory);
+    if step.in_place || !(created_directory || became_directory) {
+        return examine(vfs, plan, step, &mut Seen::default());
+    }
+    // Its content is looked at apart, as strays.
+    let at = tree_place(step);
+    match (vfs.stat(&at)?, &step.after) {
+        (Some(stat), Some(after)) if could_be(&stat, after) => Ok(Position::Done),
+        _ => examine(vfs, plan, step, &mut Seen::default()),
+    }
+}

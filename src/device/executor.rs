@@ -1,0 +1,431 @@
+//! The loop that does what the state machine says: one effect at a time, and its answer fed back.
+
+use super::evidence::{self, Position, Print, Seen};
+use super::layout::{self, Id};
+use super::observer::{Observer, Phase, Progress};
+use super::sweep;
+use crate::codec;
+use crate::error::{Code, Error, Finding};
+use crate::journal::Journal;
+use crate::model::{Difference, Kind, Metadata, Node, Policy};
+use crate::transaction::{Cause, Direction, Effect, Input, Method, Outcome, Plan, Record, State, Step, Survey};
+use crate::tree;
+use crate::vfs::{IoError, Place, Rename, Vfs};
+use std::collections::VecDeque;
+
+/// What `Stage` means for the transaction at hand: stores everything and gives the plan and its `Prepared` record.
+pub(super) type Staging<'a> = dyn FnMut() -> Result<Staged, Error> + 'a;
+
+/// What staging made.
+pub(super) struct Staged {
+    pub(super) plan: Plan,
+    pub(super) seen: Vec<Seen>,
+    pub(super) prepared: Record,
+}
+
+/// One transaction being run, from whatever state it was found in.
+pub(super) struct Run<'a, V: Vfs> {
+    pub(super) vfs: &'a V,
+    pub(super) journal: &'a mut Journal<V>,
+    pub(super) observer: &'a dyn Observer,
+    pub(super) state: State,
+    /// The records so far, those appended here included.
+    pub(super) records: &'a mut Vec<Record>,
+    pub(super) stage: Option<Box<Staging<'a>>>,
+    /// The plan, once there is one. Nothing also where a crash took it before any step was taken.
+    pub(super) plan: Option<Plan>,
+    pub(super) seen: Vec<Seen>,
+    /// Why the direction turned.
+    pub(super) failure: Option<Error>,
+    pub(super) keep: u32,
+}
+
+impl<V: Vfs> Run<'_, V> {
+    /// Feeds an input to the state machine and does everything that follows from it.
+    pub(super) fn drive(&mut self, first: Input) -> Result<(), Error> {
+        let mut inputs = VecDeque::from([first]);
+        let mut effects = Vec::new();
+        while let Some(input) = inputs.pop_front() {
+            self.state = self
+                .state
+                .on(input, &mut effects)
+                .map_err(|error| Error::new(Code::Internal, "the transaction cannot go on").because(error))?;
+            for effect in effects.drain(..).collect::<Vec<_>>() {
+                inputs.extend(self.perform(effect)?);
+            }
+        }
+        Ok(())
+    }
+
+    fn perform(&mut self, effect: Effect) -> Result<Option<Input>, Error> {
+        match effect {
+            Effect::Append(record) => self.append(record).map(|()| None),
+            Effect::SyncJournal => {
+                let result = self.journal.sync(self.vfs);
+                self.trust_sync(result).map(|()| None)
+            }
+            Effect::SyncAll => {
+                let result = self.vfs.sync_all();
+                self.trust_sync(result).map(|()| None)
+            }
+            Effect::Stage => Ok(Some(self.stage())),
+            Effect::Survey => self.survey().map(|survey| Some(Input::Surveyed(survey))),
+            Effect::Forward(step) => Ok(Some(match self.forward(step as usize) {
+                Ok(()) => Input::Stepped,
+                Err(error) => self.fail(error),
+            })),
+            Effect::Backward(step) => match self.backward(step as usize) {
+                Ok(()) => Ok(Some(Input::Stepped)),
+                Err(error) if error.code() == Code::Stuck => Err(error),
+                Err(error) => Err(Error::new(Code::Undecided, "stepping back stopped").because(error)),
+            },
+            Effect::Settle(direction) => match self.settle(direction) {
+                Ok(()) => Ok(None),
+                Err(error) => Err(Error::new(Code::Undecided, "setting times of directories failed").because(error)),
+            },
+            Effect::Sweep => {
+                // The decision is durable. What cannot be swept now is swept by the next run.
+                match sweep::sweep(self.vfs, self.journal.header().current, self.records, self.state, self.keep) {
+                    Ok(()) => Ok(Some(Input::Swept)),
+                    Err(error) => {
+                        tracing::warn!(error = %error, "leavings of a finished transaction could not be removed");
+                        Ok(None)
+                    }
+                }
+            }
+        }
+    }
+
+    fn fail(&mut self, error: Error) -> Input {
+        let cause = Cause::new(error.code().as_str(), describe(&error));
+        self.failure = Some(error);
+        Input::Failed(cause)
+    }
+
+    fn append(&mut self, record: Record) -> Result<(), Error> {
+        let begins = matches!(record, Record::Begin { .. });
+        let result = self.journal.append(self.vfs, &codec::encode(&record));
+        let ends = matches!(record, Record::End | Record::Started);
+        self.records.push(record);
+        match result {
+            Ok(()) => Ok(()),
+            Err(error) if begins => Err(Error::new(Code::Io, "the journal cannot be written").because(error)),
+            // Nothing waits for these: without them recovery does the same again.
+            Err(error) if ends => {
+                tracing::warn!(error = %error, "an advisory record was not written");
+                Ok(())
+            }
+            Err(error) => Err(Error::new(Code::Undecided, "the journal cannot be written").because(error)),
+        }
+    }
+
+    /// After a failed sync nothing can be known through this cache, and a second sync would lie.
+    fn trust_sync(&self, result: Result<(), IoError>) -> Result<(), Error> {
+        result.map_err(|error| {
+            mark_poisoned(self.vfs);
+            Error::new(Code::SyncFailed, "a sync failed: what is on the disk is not known").because(error)
+        })
+    }
+
+    fn stage(&mut self) -> Input {
+        let result = match &mut self.stage {
+            Some(stage) => stage(),
+            None => Err(Error::new(Code::Internal, "nothing to stage")),
+        };
+        match result {
+            Ok(Staged { plan, seen, prepared }) => {
+                self.plan = Some(plan);
+                self.seen = seen;
+                Input::Staged(prepared)
+            }
+            Err(error) => self.fail(error),
+        }
+    }
+
+    /// Looks at every step: can the transaction be finished?
+    fn survey(&mut self) -> Result<Survey, Error> {
+        let Some(plan) = &self.plan else { return Ok(Survey::Unstaged) };
+        self.seen = vec![Seen::default(); plan.steps.len()];
+        let mut foreign = Vec::new();
+        let (mut unstaged, mut lost) = (None, None);
+        for (step, seen) in plan.steps.iter().zip(&mut self.seen) {
+            match evidence::examine(self.vfs, plan, step, seen)? {
+                Position::NotDone | Position::Done | Position::Middle => {}
+                Position::Unstaged => unstaged = Some(step),
+                Position::Lost => lost = Some(step),
+                Position::ForeignBefore | Position::ForeignAfter => foreign.push(finding(step)),
+            }
+        }
+        match (unstaged, lost) {
+            _ if !foreign.is_empty() => Err(stuck(foreign)),
+            (Some(_), Some(lost)) => Err(stuck(vec![finding(lost)])),
+            (Some(_), None) => Ok(Survey::Unstaged),
+            (None, _) => Ok(Survey::Ready),
+        }
+    }
+
+    fn forward(&mut self, index: usize) -> Result<(), Error> {
+        let (plan, step, seen) = at_hand(&self.plan, &mut self.seen, index)?;
+        let position = evidence::examine(self.vfs, plan, step, seen)?;
+        report(self.observer, Phase::Apply, index, plan.steps.len());
+        let at = evidence::tree_place(step);
+        match position {
+            Position::Done | Position::Lost => Ok(()),
+            Position::NotDone if step.in_place => amend(self.vfs, &at, &step.before, &step.after, plan.policy),
+            Position::NotDone | Position::Middle => replace(self.vfs, plan, step, seen, position),
+            Position::Unstaged => Err(Error::new(Code::Digest, format!("the new content of {at} is gone from the store"))),
+            Position::ForeignBefore | Position::ForeignAfter => Err(foreign(step)),
+        }
+    }
+
+    fn backward(&mut self, index: usize) -> Result<(), Error> {
+        // A crash before the first barrier can take the plan, but then no step was taken.
+        if self.plan.is_none() {
+            return Ok(());
+        }
+        let (plan, step, seen) = at_hand(&self.plan, &mut self.seen, index)?;
+        let position = evidence::examine(self.vfs, plan, step, seen)?;
+        report(self.observer, Phase::Revert, plan.steps.len() - index, plan.steps.len());
+        let at = evidence::tree_place(step);
+        if step.in_place {
+            return match position {
+                Position::ForeignBefore | Position::ForeignAfter => Err(stuck(vec![finding(step)])),
+                _ => amend(self.vfs, &at, &step.after, &step.before, plan.policy),
+            };
+        }
+        let slot = layout::slot(plan.slots, step.slot);
+        let aside = layout::aside(plan.slots, step.slot);
+        let moved = |from: &Place, to: &Place| self.vfs.rename(from, to, Rename::NoReplace).map_err(Error::from);
+        match (position, &step.before, &step.after) {
+            (Position::NotDone | Position::ForeignBefore, ..) => Ok(()),
+            (Position::Middle | Position::Unstaged, Some(_), Some(_)) if self.vfs.stat(&at)?.is_none() => moved(&aside, &at),
+            (Position::Middle | Position::Unstaged, ..) => Ok(()),
+            (Position::Done, Some(_), Some(_)) if plan.method == Method::Exchange => {
+                Ok(self.vfs.rename(&slot, &at, Rename::Exchange)?)
+            }
+            (Position::Done, Some(_), Some(_)) => {
+                moved(&at, &slot)?;
+                moved(&aside, &at)
+            }
+            (Position::Done, Some(_), None) => moved(&slot, &at),
+            (Position::Done, None, _) => moved(&at, &slot),
+            (Position::Lost | Position::ForeignAfter, ..) => Err(stuck(vec![finding(step)])),
+        }
+    }
+
+    /// Sets the times of directories that the steps disturb, where times are part of the identity.
+    fn settle(&self, direction: Direction) -> Result<(), Error> {
+        let Some(plan) = self.plan.as_ref().filter(|plan| plan.policy.mtime) else { return Ok(()) };
+        for step in &plan.steps {
+            let end = match direction {
+                Direction::Forward => &step.after,
+                Direction::Backward => &step.before,
+            };
+            if let Some(Node { kind: Kind::Directory, metadata, .. }) = end {
+                let at = evidence::tree_place(step);
+                if self.vfs.stat(&at)?.is_some_and(|stat| stat.mtime != metadata.mtime) {
+                    self.vfs.set_mtime(&at, metadata.mtime)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Looks whether every step can be taken back, without changing anything: before the direction turns on request.
+pub(super) fn can_revert<V: Vfs>(vfs: &V, plan: &Plan) -> Result<(), Error> {
+    let mut bad = Vec::new();
+    for step in &plan.steps {
+        match evidence::examine_for_revert(vfs, plan, step)? {
+            Position::Lost | Position::ForeignAfter => bad.push(finding(step)),
+            Position::ForeignBefore if step.in_place => bad.push(finding(step)),
+            _ => {}
+        }
+    }
+    if !bad.is_empty() {
+        return Err(Error::new(Code::Changed, "what was updated has been changed since, so it cannot be taken back")
+            .listing(bad));
+    }
+    let leaving: Vec<Place> = plan
+        .steps
+        .iter()
+        .filter(|step| step.after.as_ref().is_some_and(Node::is_directory) && !step.in_place)
+        .map(evidence::tree_place)
+        .collect();
+    refuse_strays(vfs, &leaving, plan.steps.iter().filter(|step| step.after.is_some()).map(|step| &step.path))
+}
+
+/// Refuses if a directory that is to go holds anything but `known` paths.
+pub(super) fn refuse_strays<'a, V: Vfs>(
+    vfs: &V,
+    leaving: &[Place],
+    known: impl Iterator<Item = &'a crate::model::TreePath>,
+) -> Result<(), Error> {
+    let known: std::collections::HashSet<_> = known.collect();
+    let strays = evidence::strays(vfs, leaving, |path| known.contains(path))?;
+    if strays.is_empty() {
+        return Ok(());
+    }
+    let findings = strays.into_iter().map(|path| Finding { path, difference: Difference::Unexpected }).collect();
+    Err(Error::new(Code::Stray, "a directory that is to go holds what surefoot did not install").listing(findings))
+}
+
+/// Notes that a sync failed in this session, for every later process of the session. Best effort: where nothing can
+/// be written, nothing can be recovered in this session either.
+pub(super) fn mark_poisoned<V: Vfs>(vfs: &V) {
+    let Ok(session) = vfs.session() else { return };
+    if let Ok(file) = vfs.create(&layout::poison()) {
+        let _ = vfs.write_at(&file, 0, &session.0);
+    }
+}
+
+fn at_hand<'a>(plan: &'a Option<Plan>, seen: &'a mut Vec<Seen>, index: usize) -> Result<(&'a Plan, &'a Step, &'a mut Seen), Error> {
+    let missing = || Error::new(Code::Internal, format!("there is no step {index}"));
+    let plan = plan.as_ref().ok_or_else(missing)?;
+    seen.resize(plan.steps.len(), Seen::default());
+    Ok((plan, plan.steps.get(index).ok_or_else(missing)?, seen.get_mut(index).ok_or_else(missing)?))
+}
+
+/// Takes a step forward, and looks whether what came out is what should have been there.
+fn replace<V: Vfs>(vfs: &V, plan: &Plan, step: &Step, seen: &Seen, position: Position) -> Result<(), Error> {
+    let at = evidence::tree_place(step);
+    let slot = layout::slot(plan.slots, step.slot);
+    let aside = layout::aside(plan.slots, step.slot);
+    let came_out = |out: &Place| -> Result<bool, Error> {
+        let stat = vfs.stat(out)?;
+        let empty = !step.before.as_ref().is_some_and(Node::is_directory) || vfs.list(out)?.is_empty();
+        let same = |known: Print| stat.is_some_and(|stat| stat.inode == known.inode);
+        Ok(empty && seen.tree.is_none_or(|(known, _)| same(known)))
+    };
+    match (&step.before, &step.after) {
+        (None, _) => Ok(vfs.rename(&slot, &at, Rename::NoReplace)?),
+        (Some(_), Some(_)) if plan.method == Method::Exchange => {
+            vfs.rename(&slot, &at, Rename::Exchange)?;
+            if came_out(&slot)? {
+                return Ok(());
+            }
+            vfs.rename(&slot, &at, Rename::Exchange)?;
+            Err(foreign(step))
+        }
+        (Some(_), Some(_)) => {
+            if position == Position::NotDone {
+                vfs.rename(&at, &aside, Rename::NoReplace)?;
+                if !came_out(&aside)? {
+                    vfs.rename(&aside, &at, Rename::NoReplace)?;
+                    return Err(foreign(step));
+                }
+            }
+            Ok(vfs.rename(&slot, &at, Rename::NoReplace)?)
+        }
+        (Some(_), None) => {
+            vfs.rename(&at, &slot, Rename::NoReplace)?;
+            if came_out(&slot)? {
+                return Ok(());
+            }
+            vfs.rename(&slot, &at, Rename::NoReplace)?;
+            Err(foreign(step))
+        }
+    }
+}
+
+/// Sets in place what differs: owner first, since that clears bits of the mode.
+fn amend<V: Vfs>(vfs: &V, at: &Place, from: &Option<Node>, to: &Option<Node>, policy: Policy) -> Result<(), Error> {
+    let (Some(from), Some(to)) = (from, to) else {
+        return Err(Error::new(Code::Internal, format!("the step for {at} has one end")));
+    };
+    let stat = vfs.stat(at)?.ok_or_else(|| Error::new(Code::Foreign, format!("{at} is gone")))?;
+    let now = tree::metadata_of(vfs, at, &stat)?;
+    set_metadata(vfs, at, &now, &from.metadata, &to.metadata, policy)
+}
+
+/// Brings metadata from what it is to what it should be. `from` names attributes that may have to go.
+fn set_metadata<V: Vfs>(
+    vfs: &V,
+    at: &Place,
+    now: &Metadata,
+    from: &Metadata,
+    to: &Metadata,
+    policy: Policy,
+) -> Result<(), Error> {
+    let chown = policy.owner && (now.uid, now.gid) != (to.uid, to.gid);
+    if chown {
+        vfs.set_owner(at, to.uid, to.gid)?;
+    }
+    if chown || now.mode != to.mode {
+        vfs.set_mode(at, to.mode)?;
+    }
+    let value = |metadata: &Metadata, name: &[u8]| {
+        metadata.xattrs.iter().find(|(known, _)| &**known == name).map(|(_, value)| value.clone())
+    };
+    for (name, _) in from.xattrs.iter().chain(&now.xattrs) {
+        if value(to, name).is_none() && value(now, name).is_some() {
+            vfs.set_xattr(at, name, None)?;
+        }
+    }
+    for (name, wanted) in &to.xattrs {
+        if value(now, name).as_ref() != Some(wanted) {
+            vfs.set_xattr(at, name, Some(wanted))?;
+        }
+    }
+    if policy.mtime && now.mtime != to.mtime {
+        vfs.set_mtime(at, to.mtime)?;
+    }
+    Ok(())
+}
+
+fn finding(step: &Step) -> Finding {
+    Finding { path: step.path.clone(), difference: Difference::Content }
+}
+
+fn foreign(step: &Step) -> Error {
+    Error::new(Code::Foreign, format!("{} was changed while the update was under way", step.path)).listing(vec![finding(step)])
+}
+
+fn stuck(findings: Vec<Finding>) -> Error {
+    Error::new(Code::Stuck, "something in the tree is neither the old nor the new version").listing(findings)
+}
+
+fn describe(error: &Error) -> String {
+    let mut out = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        out.push_str(": ");
+        out.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    out
+}
+
+fn report(observer: &dyn Observer, phase: Phase, done: usize, total: usize) {
+    if done % 64 == 0 || done + 1 >= total {
+        observer.report(Progress { phase, done: done as u64 + 1, total: total as u64 });
+    }
+}
+
+/// How a finished transaction ended, by its state before the sweep.
+pub(super) fn outcome(state: State, records: &[Record]) -> Option<Outcome> {
+    match state {
+        State::Closing(outcome) => Some(outcome),
+        State::Idle => records.iter().rev().find_map(|record| match record {
+            Record::Confirmed => Some(Outcome::Kept),
+            Record::Reverted => Some(Outcome::Restored),
+            Record::Begin { .. } => Some(Outcome::Abandoned),
+            _ => None,
+        }),
+        _ => None,
+    }
+}
+
+/// The generation that the tree is, by the header and the records of the epoch.
+pub(super) fn current(header: Id, records: &[Record]) -> Id {
+    match records.first() {
+        Some(Record::Begin { base, target, .. }) => {
+            if records.contains(&Record::Confirmed) {
+                *target
+            } else {
+                *base
+            }
+        }
+        _ => header,
+    }
+}

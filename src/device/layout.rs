@@ -1,0 +1,162 @@
+//! The names in the state directory: one function for each.
+//!
+//! ```text
+//! journal                    the write-ahead journal; says which generation the tree is
+//! lock                       locked by the process that works on the tree
+//! config                     what the tree trusts and keeps (JSON)
+//! history                    what happened, a JSON object a line
+//! index                      stat cache: sizes, times and digests of files
+//! poison                     a sync failed in the session named in it
+//! scratch/                   for probing the file system
+//! manifests/<id>             what the tree holds: whole, or changes to another
+//! generations/<id>/state     version, digest, parent, manifests
+//! generations/<id>/plan      the steps that made it from its parent
+//! generations/<id>/slots/<n> new objects before, old ones after
+//! generations/<id>/aside/<n> old objects, where the file system cannot exchange
+//! set-aside/<id>-<n>         what a sweep found and did not know; never deleted
+//! ```
+
+use crate::model::TreePath;
+use crate::vfs::{Place, RootId};
+use std::fmt::Write as _;
+
+/// The usual name of the state directory, inside the tree. No package may hold an entry of this name at the top.
+pub const STATE_DIRECTORY: &str = ".surefoot";
+
+/// Identity of a transaction and of the generation that it makes.
+pub(super) type Id = [u8; 16];
+
+fn at(path: &str) -> Place {
+    let path = TreePath::parse(path).unwrap_or_else(|_| TreePath::root());
+    Place { root: RootId::STATE, path }
+}
+
+pub(super) fn root() -> Place {
+    at("")
+}
+
+pub(super) fn journal() -> Place {
+    at("journal")
+}
+
+pub(super) fn journal_new() -> Place {
+    at("journal.new")
+}
+
+pub(super) fn lock() -> Place {
+    at("lock")
+}
+
+pub(super) fn config() -> Place {
+    at("config")
+}
+
+pub(super) fn config_new() -> Place {
+    at("config.new")
+}
+
+pub(super) fn history() -> Place {
+    at("history")
+}
+
+pub(super) fn history_old() -> Place {
+    at("history.old")
+}
+
+pub(super) fn index() -> Place {
+    at("index")
+}
+
+pub(super) fn index_new() -> Place {
+    at("index.new")
+}
+
+pub(super) fn poison() -> Place {
+    at("poison")
+}
+
+pub(super) fn scratch() -> Place {
+    at("scratch")
+}
+
+pub(super) fn manifests() -> Place {
+    at("manifests")
+}
+
+pub(super) fn manifest(id: Id) -> Place {
+    at(&format!("manifests/{}", hex(id)))
+}
+
+pub(super) fn generations() -> Place {
+    at("generations")
+}
+
+pub(super) fn generation(id: Id) -> Place {
+    at(&format!("generations/{}", hex(id)))
+}
+
+pub(super) fn generation_state(id: Id) -> Place {
+    at(&format!("generations/{}/state", hex(id)))
+}
+
+pub(super) fn plan(id: Id) -> Place {
+    at(&format!("generations/{}/plan", hex(id)))
+}
+
+pub(super) fn slots(id: Id) -> Place {
+    at(&format!("generations/{}/slots", hex(id)))
+}
+
+pub(super) fn slot(id: Id, number: u32) -> Place {
+    at(&format!("generations/{}/slots/{number:06}", hex(id)))
+}
+
+pub(super) fn asides(id: Id) -> Place {
+    at(&format!("generations/{}/aside", hex(id)))
+}
+
+pub(super) fn aside(id: Id, number: u32) -> Place {
+    at(&format!("generations/{}/aside/{number:06}", hex(id)))
+}
+
+pub(super) fn set_asides() -> Place {
+    at("set-aside")
+}
+
+pub(super) fn set_aside(id: Id, name: &[u8]) -> Place {
+    at(&format!("set-aside/{}-{}", hex(id), String::from_utf8_lossy(name)))
+}
+
+/// The name of an id.
+pub(super) fn hex(id: Id) -> String {
+    id.iter().fold(String::with_capacity(32), |mut out, byte| {
+        let _ = write!(out, "{byte:02x}");
+        out
+    })
+}
+
+/// The id of a name.
+pub(super) fn unhex(name: &[u8]) -> Option<Id> {
+    let text = std::str::from_utf8(name).ok().filter(|text| text.len() == 32)?;
+    let mut id = [0; 16];
+    for (byte, pair) in id.iter_mut().zip(0..16) {
+        *byte = u8::from_str_radix(&text[2 * pair..2 * pair + 2], 16).ok()?;
+    }
+    (hex(id) == text).then_some(id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_is_a_path_and_ids_read_back() {
+        let id = [0xab; 16];
+        for place in [slot(id, 7), aside(id, 7), plan(id), manifest(id), set_aside(id, b"000001")] {
+            assert!(!place.path.is_root(), "{place}");
+        }
+        assert_eq!(unhex(hex(id).as_bytes()), Some(id));
+        assert_eq!(unhex(b"ABABABABABABABABABABABABABABABAB"), None);
+        assert_eq!(unhex("\u{e9}".repeat(16).as_bytes()), None);
+    }
+}

@@ -1,0 +1,323 @@
+//! Preflight: every reason to refuse, found before anything changes.
+
+use super::engine::{Change, Source};
+use super::evidence::{Ends, Print, Seen};
+use super::executor::refuse_strays;
+use super::layout::{self, STATE_DIRECTORY};
+use super::observer::{Observer, Phase, Progress};
+use crate::error::{Code, Error, Finding};
+use crate::model::{Difference, Kind, Node, Policy, TreePath};
+use crate::transaction::{Arrangement, Method, Proposal, arrange};
+use crate::tree;
+use crate::vfs::{Capabilities, FileType, Place, RootId, Vfs};
+use rayon::prelude::*;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// What preflight found out.
+pub(super) struct Checked {
+    pub(super) proposals: Vec<Proposal>,
+    pub(super) arrangements: Vec<Arrangement>,
+    pub(super) order: Vec<usize>,
+    pub(super) seen: Vec<Seen>,
+    /// Owner and group that a new object gets where these are not part of the identity.
+    pub(super) owners: Vec<Option<(u32, u32)>>,
+    pub(super) method: Method,
+    pub(super) capabilities: Capabilities,
+}
+
+/// Checks everything. `before` says what each change starts from.
+pub(super) fn check<V: Vfs>(
+    vfs: &V,
+    changes: &[Change],
+    before: Vec<Option<Node>>,
+    policy: Policy,
+    observer: &dyn Observer,
+) -> Result<Checked, Error> {
+    let capabilities = vfs.capabilities(&layout::scratch())?;
+    if !capabilities.atomic_rename {
+        return Err(Error::new(Code::FileSystem, "the file system of the tree does not rename atomically"));
+    }
+    refuse_reserved(changes)?;
+    let looked = look(vfs, changes, &before, policy, observer)?;
+    let proposals: Vec<Proposal> = changes
+        .iter()
+        .zip(before)
+        .zip(&looked)
+        .map(|((change, before), looked)| Proposal {
+            path: change.path.clone(),
+            before,
+            links: looked.links,
+            after: change.after.clone(),
+        })
+        .collect();
+    let (arrangements, order) = arrange(&proposals, policy);
+    let leaving: Vec<Place> = proposals
+        .iter()
+        .filter(|p| {
+            let was = p.before.as_ref().is_some_and(Node::is_directory);
+            was && !p.after.as_ref().is_some_and(Node::is_directory)
+        })
+        .map(|p| Place::tree(&p.path))
+        .collect();
+    refuse_strays(vfs, &leaving, proposals.iter().filter(|p| p.after.is_none()).map(|p| &p.path))?;
+    refuse_parents(vfs, &proposals, &arrangements)?;
+    refuse_metadata(vfs, &proposals, capabilities, policy)?;
+    refuse_case(vfs, &proposals)?;
+    refuse_space(vfs, changes, &proposals, &arrangements)?;
+    let owners = owners(&proposals, &looked, vfs, policy)?;
+    Ok(Checked {
+        proposals,
+        arrangements,
+        order,
+        seen: looked.iter().map(|looked| looked.seen).collect(),
+        owners,
+        method: if capabilities.exchange { Method::Exchange } else { Method::MoveAside },
+        capabilities,
+    })
+}
+
+fn refuse_reserved(changes: &[Change]) -> Result<(), Error> {
+    let reserved = |path: &TreePath| path.components().next() == Some(STATE_DIRECTORY.as_bytes());
+    match changes.iter().find(|change| reserved(&change.path)) {
+        None => Ok(()),
+        Some(change) => Err(Error::new(Code::Path, format!("{} is reserved for surefoot itself", change.path))),
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Looked {
+    seen: Seen,
+    links: u64,
+    owner: Option<(u32, u32)>,
+    difference: Option<Difference>,
+}
+
+/// Reads every path that the changes touch and compares it with what it should be.
+fn look<V: Vfs>(
+    vfs: &V,
+    changes: &[Change],
+    before: &[Option<Node>],
+    policy: Policy,
+    observer: &dyn Observer,
+) -> Result<Vec<Looked>, Error> {
+    let total: u64 = before.iter().flatten().map(|node| node.kind.size()).sum();
+    let done = AtomicU64::new(0);
+    let one = |(change, before): (&Change, &Option<Node>)| -> Result<Looked, Error> {
+        let looked = look_at(vfs, &change.path, before.as_ref(), policy)?;
+        let size = before.as_ref().map_or(0, |node| node.kind.size());
+        let so_far = done.fetch_add(size, Ordering::Relaxed) + size;
+        observer.report(Progress { phase: Phase::Check, done: so_far, total });
+        Ok(looked)
+    };
+    let looked: Vec<Looked> = if vfs.threads() > 1 {
+        changes.par_iter().zip(before).with_min_len(16).map(one).collect::<Result<_, _>>()?
+    } else {
+        changes.iter().zip(before).map(one).collect::<Result<_, _>>()?
+    };
+    let findings: Vec<Finding> = changes
+        .iter()
+        .zip(&looked)
+        .filter_map(|(change, looked)| Some(Finding { path: change.path.clone(), difference: looked.difference? }))
+        .collect();
+    if findings.is_empty() {
+        return Ok(looked);
+    }
+    Err(Error::new(Code::Changed, format!("{} paths are not as they should be", findings.len())).listing(findings))
+}
+
+fn look_at<V: Vfs>(vfs: &V, path: &TreePath, before: Option<&Node>, policy: Policy) -> Result<Looked, Error> {
+    let at = Place::tree(path);
+    let mut looked = Looked { seen: Seen::default(), links: 1, owner: None, difference: None };
+    let Some(stat) = vfs.stat(&at).map_err(across_mount)? else {
+        looked.difference = before.map(|_| Difference::Missing);
+        return Ok(looked);
+    };
+    if stat.mount_point {
+        return Err(Error::new(Code::Mount, format!("{path} is a mount point")));
+    }
+    if stat.immutable {
+        return Err(Error::new(Code::Immutable, format!("{path} is marked immutable or append-only")));
+    }
+    if stat.kind == FileType::Other {
+        return Err(Error::new(Code::Special, format!("{path} is a pipe, socket or device")));
+    }
+    looked.links = if stat.kind == FileType::File { stat.links } else { 1 };
+    looked.owner = Some((stat.uid, stat.gid));
+    let Some(before) = before else {
+        looked.difference = Some(Difference::Unexpected);
+        return Ok(looked);
+    };
+    let same_length = stat.kind != FileType::File || !before.is_file() || stat.size == before.kind.size();
+    looked.difference = if same_length {
+        match tree::node_at(vfs, &at)? {
+            Some(found) => found.difference(before, policy),
+            None => Some(Difference::Missing),
+        }
+    } else {
+        Some(Difference::Content)
+    };
+    looked.seen.tree = Some((Print::of(&stat), Ends { before: true, after: false }));
+    Ok(looked)
+}
+
+fn across_mount(error: crate::vfs::IoError) -> Error {
+    if error.kind() == std::io::ErrorKind::CrossesDevices {
+        Error::new(Code::Mount, format!("{} lies on another mounted file system", error.path)).because(error.source)
+    } else {
+        error.into()
+    }
+}
+
+/// The directories in which something will be renamed must allow it.
+fn refuse_parents<V: Vfs>(vfs: &V, proposals: &[Proposal], arrangements: &[Arrangement]) -> Result<(), Error> {
+    let swapped = proposals.iter().zip(arrangements).filter(|(_, how)| **how == Arrangement::Swap);
+    let parents: BTreeSet<TreePath> = swapped.filter_map(|(p, _)| p.path.parent()).collect();
+    let user = vfs.user();
+    for parent in parents {
+        let Some(stat) = vfs.stat(&Place::tree(&parent)).map_err(across_mount)? else { continue };
+        if stat.immutable {
+            return Err(Error::new(Code::Immutable, format!("{parent} is marked immutable or append-only")));
+        }
+        if user != 0 && stat.kind == FileType::Directory && stat.uid == user && stat.mode & 0o300 != 0o300 {
+            return Err(Error::new(Code::Metadata, format!("directory {parent} may not be written to")));
+        }
+    }
+    Ok(())
+}
+
+fn refuse_metadata<V: Vfs>(
+    vfs: &V,
+    proposals: &[Proposal],
+    capabilities: Capabilities,
+    policy: Policy,
+) -> Result<(), Error> {
+    let user = vfs.user();
+    for p in proposals {
+        let Some(after) = &p.after else { continue };
+        if policy.owner && user != 0 && after.metadata.uid != user {
+            return Err(Error::new(
+                Code::Metadata,
+                format!("{} must belong to user {}, which only root can arrange", p.path, after.metadata.uid),
+            ));
+        }
+        if !capabilities.xattrs && !after.metadata.xattrs.is_empty() {
+            return Err(Error::new(Code::Metadata, format!("{} has extended attributes, the file system has none", p.path)));
+        }
+        if !capabilities.symlinks && matches!(after.kind, Kind::Symlink { .. }) {
+            return Err(Error::new(Code::Metadata, format!("{} is a symbolic link, the file system has none", p.path)));
+        }
+    }
+    Ok(())
+}
+
+/// In a directory that does not tell case, no two names may be the same but for case.
+fn refuse_case<V: Vfs>(vfs: &V, proposals: &[Proposal]) -> Result<(), Error> {
+    let mut created: BTreeMap<TreePath, Vec<&TreePath>> = BTreeMap::new();
+    for p in proposals.iter().filter(|p| p.before.is_none() && p.after.is_some()) {
+        if let Some(parent) = p.path.parent() {
+            created.entry(parent).or_default().push(&p.path);
+        }
+    }
+    for (parent, paths) in created {
+        // A new directory takes after the nearest one that exists.
+        let mut nearest = parent.clone();
+        while vfs.stat(&Place::tree(&nearest))?.is_none_or(|stat| stat.kind != FileType::Directory) {
+            match nearest.parent() {
+                Some(above) => nearest = above,
+                None => break,
+            }
+        }
+        if !vfs.folds_case(&Place::tree(&nearest))? {
+            continue;
+        }
+        let fold = |name: &[u8]| String::from_utf8_lossy(name).to_lowercase();
+        let mut names = BTreeSet::new();
+        if nearest == parent {
+            names.extend(vfs.list(&Place::tree(&parent))?.iter().map(|name| fold(name)));
+        }
+        for path in paths {
+            if !names.insert(fold(path.name())) {
+                return Err(Error::new(Code::CaseCollision, format!("{path} differs from another name in case only")));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Everything that staging will take. What is replaced takes nothing: it only changes places.
+fn refuse_space<V: Vfs>(
+    vfs: &V,
+    changes: &[Change],
+    proposals: &[Proposal],
+    arrangements: &[Arrangement],
+) -> Result<(), Error> {
+    let space = vfs.space(RootId::STATE)?;
+    let blocks = |bytes: u64| bytes.div_ceil(space.block.max(1)) * space.block.max(1);
+    // Generation, slots, aside, state, plan, manifest, and their folders growing.
+    let (mut bytes, mut inodes) = (8 * blocks(1), 6);
+    let mut state_bytes: u64 = 4096;
+    for ((change, p), how) in changes.iter().zip(proposals).zip(arrangements) {
+        state_bytes += 2 * (400 + 2 * change.path.as_bytes().len() as u64);
+        if *how != Arrangement::Swap {
+            continue;
+        }
+        bytes += 64; // the name in the slots
+        if let Some(after) = &p.after {
+            if after.leader.is_some() || matches!(change.source, Source::Staged(_)) {
+                continue;
+            }
+            inodes += 1;
+            bytes += match &after.kind {
+                Kind::File { size, .. } => blocks(*size),
+                Kind::Directory => blocks(1),
+                Kind::Symlink { target } if target.len() < 60 => 0,
+                Kind::Symlink { .. } => blocks(1),
+            };
+        }
+    }
+    bytes += 2 * blocks(state_bytes);
+    if bytes > space.free_bytes {
+        return Err(Error::new(Code::Space, format!("{bytes} bytes are needed, {} are free", space.free_bytes)));
+    }
+    match space.free_inodes {
+        Some(free) if inodes > free => {
+            Err(Error::new(Code::Inodes, format!("{inodes} inodes are needed, {free} are free")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Where owners are not part of the identity, a new object belongs to whom the one it replaces belonged, or else to
+/// the owner of its directory.
+fn owners<V: Vfs>(
+    proposals: &[Proposal],
+    looked: &[Looked],
+    vfs: &V,
+    policy: Policy,
+) -> Result<Vec<Option<(u32, u32)>>, Error> {
+    if policy.owner || vfs.user() != 0 {
+        return Ok(vec![None; proposals.len()]);
+    }
+    let mut known: BTreeMap<TreePath, Option<(u32, u32)>> = BTreeMap::new();
+    let mut out = Vec::with_capacity(proposals.len());
+    for (p, looked) in proposals.iter().zip(looked) {
+        let owner = match (looked.owner, p.path.parent()) {
+            (Some(owner), _) => Some(owner),
+            (None, Some(parent)) => match known.get(&parent) {
+                Some(owner) => *owner,
+                None => {
+                    let owner = vfs.stat(&Place::tree(&parent))?.map(|stat| (stat.uid, stat.gid));
+                    known.insert(parent, owner);
+                    owner
+                }
+            },
+            (None, None) => None,
+        };
+        if p.after.as_ref().is_some_and(Node::is_directory) {
+            known.insert(p.path.clone(), owner);
+        }
+        out.push(owner);
+    }
+    Ok(out)
+}

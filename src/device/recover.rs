@@ -1,0 +1,246 @@
+//! Recovery: read the journal, then let the state machine go on. There is no other algorithm.
+
+use super::engine::{Engine, read_journal};
+use super::executor;
+use super::layout;
+use super::observer::Observer;
+use super::store::{self, Generation};
+use super::sweep;
+use crate::error::{Code, Error, Finding};
+use crate::limits;
+use crate::model::{Difference, Digest};
+use crate::transaction::{Input, Outcome, Plan, Record, State, Work};
+use crate::tree;
+use crate::vfs::{Place, Session, Vfs};
+
+/// What recovery did.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Recovered {
+    /// How the transaction that it found ended; nothing if it found none, or one on trial.
+    pub outcome: Option<Outcome>,
+    /// Is a new version on trial now?
+    pub trial: bool,
+    /// The version of the tree.
+    pub version: String,
+    /// Why it was taken back, if it was.
+    pub cause: Option<String>,
+}
+
+/// What is known of a tree, without changing anything.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Status {
+    /// The version; during a trial, the one before it.
+    pub version: String,
+    /// Digest of the recorded tree; nothing if it is not recorded.
+    pub digest: Option<Digest>,
+    /// `idle`, `preparing`, `applying`, `trial`, `reverting` or `closing`.
+    pub state: &'static str,
+    /// The version that a pending transaction makes.
+    pub pending: Option<String>,
+    /// Boots that have found the trial.
+    pub attempt: Option<u32>,
+    /// Boots after which it is rolled back.
+    pub attempts: Option<u32>,
+    /// The version that a rollback leads to.
+    pub rollback: Option<String>,
+    /// Must the machine be rebooted, or the file system mounted anew, before recovery?
+    pub poisoned: bool,
+}
+
+impl<V: Vfs> Engine<V> {
+    /// Finishes or takes back whatever a crash left. Safe to run always; a second run does nothing.
+    pub fn recover(&mut self, observer: &dyn Observer) -> Result<Recovered, Error> {
+        refuse_poisoned(&self.vfs)?;
+        if self.broken {
+            let (journal, records, state) = read_journal(&self.vfs)?;
+            (self.journal, self.records, self.state, self.broken) = (journal, records, state, false);
+        }
+        let found = self.state;
+        if found == State::Idle {
+            sweep::collect(&self.vfs, self.current_id(), self.config.keep)?;
+        } else {
+            let session = self.vfs.session()?.0;
+            if let State::Trial { facts, attempt, session: seen } = found {
+                if facts.trial && seen != session && attempt >= facts.attempts {
+                    executor::can_revert(&self.vfs, &self.plan()?)?;
+                }
+            }
+            self.resume(Input::Resume { session }, observer).or_else(|error| match error.code() {
+                // Recovery has done its work: what failed was the update.
+                Code::RolledBack => Ok(()),
+                _ => Err(error),
+            })?;
+        }
+        let cause = self.records.iter().find_map(|record| match record {
+            Record::Revert { cause, detail } if found != State::Idle => Some(format!("{cause}: {detail}")),
+            _ => None,
+        });
+        let outcome = if found == State::Idle { None } else { executor::outcome(self.state, &self.records) };
+        let trial = matches!(self.state, State::Trial { .. });
+        Ok(Recovered { outcome, trial, version: self.current()?.version, cause })
+    }
+
+    /// Is the tree what it should be? During a trial: what the new version should be.
+    pub fn verify(&self, full: bool, observer: &dyn Observer) -> Result<tree::Verification, Error> {
+        let generation = match self.state {
+            State::Trial { .. } => self.pending_generation()?,
+            State::Idle | State::Closing(_) => self.current()?,
+            _ => return Err(Error::new(Code::Pending, "a transaction is half-way; recover first")),
+        };
+        let manifest = generation
+            .manifest(&self.vfs)?
+            .ok_or_else(|| Error::new(Code::Untracked, "the content of the tree is not recorded"))?;
+        self.compare(&manifest, full, observer)
+    }
+
+    /// What is known without looking at the tree.
+    pub fn status(&self) -> Result<Status, Error> {
+        status(&self.vfs, &self.records, self.state, self.journal.header().current)
+    }
+
+    /// The plan of the pending transaction, which must be there.
+    pub(super) fn plan(&self) -> Result<Plan, Error> {
+        self.plan_for_resume()?.ok_or_else(|| Error::new(Code::JournalDamaged, "the plan of the transaction is gone"))
+    }
+
+    /// The plan of the pending transaction. Nothing if there is none yet, or if a crash before the first barrier took it;
+    /// refused if it is gone although a step may have been taken.
+    pub(super) fn plan_for_resume(&self) -> Result<Option<Plan>, Error> {
+        let prepared = self.records.iter().find_map(|record| match record {
+            Record::Prepared { plan, plan_size, steps } => Some((*plan, *plan_size, *steps)),
+            _ => None,
+        });
+        let (Some(Record::Begin { transaction, .. }), Some((digest, size, steps))) = (self.records.first(), prepared) else {
+            return Ok(None);
+        };
+        if matches!(self.state, State::Closing(_) | State::Idle) {
+            return Ok(None);
+        }
+        let at = layout::plan(*transaction);
+        let found = match self.vfs.stat(&at)? {
+            Some(stat) if stat.size == size => Some(store::read_file(&self.vfs, &at, limits::STATE_FILE)?),
+            _ => None,
+        };
+        if let Some(bytes) = found.filter(|bytes| Digest::of(bytes).0 == digest) {
+            let bad = |why: String| Error::new(Code::JournalDamaged, format!("{at}: {why}"));
+            let plan = Plan::decode(&bytes).map_err(|error| bad(error.to_string()))?;
+            if plan.transaction != *transaction || plan.steps.len() != steps as usize {
+                return Err(bad("it is the plan of another transaction".into()));
+            }
+            return Ok(Some(plan));
+        }
+        // The first barrier makes the plan durable before any step. So without a plan no step was taken, unless the
+        // disk has lost what it had promised to keep: then a record, or the tree itself, tells.
+        let went_on = self.records.iter().any(|record| {
+            !matches!(record, Record::Begin { .. } | Record::Prepared { .. } | Record::Revert { .. })
+        });
+        if went_on || self.tree_shows_steps(*transaction)? {
+            return Err(Error::new(Code::JournalDamaged, format!("{at} is damaged, but steps were taken")));
+        }
+        Ok(None)
+    }
+
+    /// Does the tree hold anything that only this transaction can have put there?
+    fn tree_shows_steps(&self, transaction: [u8; 16]) -> Result<bool, Error> {
+        let Ok(changes) = store::read_delta(&self.vfs, transaction) else { return Ok(false) };
+        let Some(manifest) = self.manifest()? else { return Ok(false) };
+        for change in changes {
+            let now = tree::node_at(&self.vfs, &Place::tree(&change.path))?;
+            let policy = manifest.policy();
+            let is = |wanted: Option<&crate::model::Node>| match (&now, wanted) {
+                (None, None) => true,
+                (Some(now), Some(wanted)) => now.matches(wanted, policy),
+                _ => false,
+            };
+            if is(change.after.as_ref()) && !is(manifest.get(&change.path)) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}
+
+/// What is known of a tree, by its journal, without its lock.
+pub fn peek<V: Vfs>(vfs: &V) -> Result<(Status, Vec<Record>), Error> {
+    if vfs.stat(&layout::root())?.is_none() || vfs.stat(&layout::journal())?.is_none() {
+        return Err(super::engine::not_initialised());
+    }
+    let (journal, records, state) = read_journal(vfs)?;
+    Ok((status(vfs, &records, state, journal.header().current)?, records))
+}
+
+fn status<V: Vfs>(vfs: &V, records: &[Record], state: State, header: [u8; 16]) -> Result<Status, Error> {
+    let current = Generation::read(vfs, executor::current(header, records))?;
+    let rollback = match (state, current.parent) {
+        (State::Trial { .. }, _) => Some(current.version.clone()),
+        (_, Some(parent)) if vfs.stat(&layout::plan(current.id))?.is_some() => {
+            Generation::read(vfs, parent).ok().map(|parent| parent.version)
+        }
+        _ => None,
+    };
+    let pending = match (state, records.first()) {
+        (State::Idle | State::Closing(_) | State::Preparing(_), _) => None,
+        (_, Some(Record::Begin { transaction, target, work, .. })) => {
+            let id = if *work == Work::Apply { transaction } else { target };
+            Generation::read(vfs, *id).ok().map(|generation| generation.version)
+        }
+        _ => None,
+    };
+    let (attempt, attempts) = match state {
+        State::Trial { facts, attempt, .. } => (Some(attempt), Some(facts.attempts)),
+        _ => (None, None),
+    };
+    Ok(Status {
+        version: current.version,
+        digest: current.digest,
+        state: match state {
+            State::Idle => "idle",
+            State::Preparing(_) => "preparing",
+            State::Applying { .. } => "applying",
+            State::Trial { .. } => "trial",
+            State::Reverting { .. } => "reverting",
+            State::Closing(_) => "closing",
+        },
+        pending,
+        attempt,
+        attempts,
+        rollback,
+        poisoned: poisoned_by(vfs)?.is_some_and(|session| vfs.session().is_ok_and(|now| now == session)),
+    })
+}
+
+/// Refuses as long as the cache in which a sync failed may still be the one that is read.
+pub(super) fn refuse_poisoned<V: Vfs>(vfs: &V) -> Result<(), Error> {
+    let Some(session) = poisoned_by(vfs)? else { return Ok(()) };
+    if vfs.session()? == session {
+        return Err(Error::new(Code::SyncFailed, "a sync failed since the last reboot or mount"));
+    }
+    Ok(vfs.remove_file(&layout::poison())?)
+}
+
+fn poisoned_by<V: Vfs>(vfs: &V) -> Result<Option<Session>, Error> {
+    let at = layout::poison();
+    if vfs.stat(&at)?.is_none() {
+        return Ok(None);
+    }
+    let bytes = store::read_file(vfs, &at, 64)?;
+    // One that a crash left incomplete is of an earlier session.
+    Ok(Some(Session(bytes.get(..16).and_then(|bytes| bytes.try_into().ok()).unwrap_or_default())))
+}
+
+/// What an error of looking at a tree means.
+pub(super) fn tree_error(error: tree::TreeError) -> Error {
+    let message = error.to_string();
+    let list = |paths: Vec<crate::model::TreePath>, difference: Difference| {
+        paths.into_iter().map(|path| Finding { path, difference }).collect()
+    };
+    match error {
+        tree::TreeError::Io(error) => error.into(),
+        tree::TreeError::Special { paths, .. } => Error::new(Code::Special, message).listing(list(paths, Difference::Type)),
+        tree::TreeError::Mount { .. } => Error::new(Code::Mount, message),
+        tree::TreeError::Changed { path } => {
+            Error::new(Code::Foreign, message).listing(list(vec![path], Difference::Content))
+        }
+        other => Error::new(Code::Path, message).because(other),
+    }
+}

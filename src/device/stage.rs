@@ -1,0 +1,375 @@
+//! Staging: storing every new object beside the tree, complete, before anything is touched.
+
+use super::engine::{Change, Payload, Sink, Source};
+use super::evidence::{Ends, Print, Seen};
+use super::layout::{self, Id};
+use super::observer::{Observer, Phase, Progress};
+use super::preflight::Checked;
+use crate::error::{Code, Error};
+use crate::limits;
+use crate::model::{Digest, Hasher, Kind, Metadata, Node, Policy, TreePath};
+use crate::transaction::{Arrangement, Step};
+use crate::vfs::{Access, Place, Vfs};
+use std::collections::{BTreeSet, HashMap};
+use std::io::Read;
+
+/// Stores new objects into the slots of a transaction.
+pub(super) struct Stager<'a, V: Vfs> {
+    pub(super) vfs: &'a V,
+    pub(super) id: Id,
+    pub(super) changes: &'a [Change],
+    pub(super) checked: &'a Checked,
+    pub(super) policy: Policy,
+    pub(super) observer: &'a dyn Observer,
+    /// Which changes get their content from the payload, by path.
+    wanted: HashMap<&'a TreePath, usize>,
+    /// Files that others are hard links to.
+    leaders: BTreeSet<&'a TreePath>,
+    done: u64,
+    total: u64,
+    first_slot: u32,
+}
+
+impl<'a, V: Vfs> Stager<'a, V> {
+    pub(super) fn new(
+        vfs: &'a V,
+        id: Id,
+        changes: &'a [Change],
+        checked: &'a Checked,
+        policy: Policy,
+        observer: &'a dyn Observer,
+    ) -> Self {
+        let staged = |change: &Change| match change.source {
+            Source::Staged(slot) => Some(slot + 1),
+            _ => None,
+        };
+        let mut stager = Self {
+            vfs,
+            id,
+            changes,
+            checked,
+            policy,
+            observer,
+            wanted: HashMap::new(),
+            leaders: checked.proposals.iter().filter_map(|p| p.after.as_ref()?.leader.as_ref()).collect(),
+            done: 0,
+            total: 0,
+            first_slot: changes.iter().filter_map(staged).max().unwrap_or(0),
+        };
+        for index in 0..changes.len() {
+            if stager.needs_content(index) {
+                stager.total += stager.size(index);
+                if changes[index].source == Source::Payload {
+                    stager.wanted.insert(&changes[index].path, index);
+                }
+            }
+        }
+        stager
+    }
+
+    /// Stores everything and gives the steps, in order, with what is known of their places.
+    pub(super) fn run(mut self, payload: &mut dyn Payload) -> Result<(Vec<Step>, Vec<Seen>), Error> {
+        super::store::ensure_dir(self.vfs, &layout::slots(self.id))?;
+        if self.checked.method == crate::transaction::Method::MoveAside {
+            super::store::ensure_dir(self.vfs, &layout::asides(self.id))?;
+        }
+        if !self.wanted.is_empty() {
+            payload.deliver(&mut self)?;
+        }
+        if let Some(path) = self.wanted.keys().min() {
+            return Err(Error::new(Code::PackagePartial, format!("the package holds no content for {path}")));
+        }
+        let mut linked = BTreeSet::new();
+        for index in 0..self.changes.len() {
+            if self.observer.cancelled() {
+                return Err(Error::new(Code::Cancelled, "stopped on request"));
+            }
+            self.store(index, &mut linked)?;
+        }
+        // Leaders are stored by now.
+        for index in 0..self.changes.len() {
+            self.store_follower(index)?;
+        }
+        self.steps()
+    }
+
+    fn after(&self, index: usize) -> Option<&'a Node> {
+        self.checked.proposals[index].after.as_ref()
+    }
+
+    fn size(&self, index: usize) -> u64 {
+        self.after(index).map_or(0, |node| node.kind.size())
+    }
+
+    fn is_swapped(&self, index: usize) -> bool {
+        self.checked.arrangements[index] == Arrangement::Swap
+    }
+
+    fn needs_content(&self, index: usize) -> bool {
+        self.is_swapped(index) && self.after(index).is_some_and(|node| node.is_file() && node.leader.is_none())
+    }
+
+    fn slot_number(&self, index: usize) -> u32 {
+        match self.changes[index].source {
+            Source::Staged(slot) => slot,
+            _ => self.first_slot + index as u32,
+        }
+    }
+
+    fn slot(&self, index: usize) -> Place {
+        layout::slot(self.id, self.slot_number(index))
+    }
+
+    /// Stores one object that is not delivered by the payload and follows no hard-link leader.
+    fn store(&mut self, index: usize, linked: &mut BTreeSet<TreePath>) -> Result<(), Error> {
+        let Some(after) = self.after(index).filter(|node| self.is_swapped(index) && node.leader.is_none()) else {
+            return Ok(());
+        };
+        let slot = self.slot(index);
+        match (&after.kind, &self.changes[index].source) {
+            (Kind::Directory, _) => self.vfs.mkdir(&slot)?,
+            (Kind::Symlink { target }, _) => self.vfs.symlink(target, &slot)?,
+            (Kind::File { .. }, Source::Payload) => return Ok(()),
+            (Kind::File { .. }, Source::Staged(_)) => {}
+            (Kind::File { .. }, Source::Base(path)) => {
+                if self.moves(path, index, linked)? {
+                    linked.insert(path.clone());
+                    return Ok(());
+                }
+                self.copy(&Place::tree(path), &slot, after)?;
+            }
+            (Kind::File { .. }, Source::Change(other)) => {
+                let other = *other as usize;
+                let from = match self.changes.get(other) {
+                    Some(change) if !self.is_swapped(other) => Place::tree(&change.path),
+                    Some(_) => self.slot(other),
+                    None => return Err(Error::new(Code::PackageFormat, format!("{slot} refers to no change"))),
+                };
+                self.copy(&from, &slot, after)?;
+            }
+            (Kind::File { .. }, Source::None) => {
+                return Err(Error::new(Code::PackagePartial, format!("{} has no content", self.changes[index].path)));
+            }
+        }
+        self.dress(&slot, after, index)
+    }
+
+    /// A file that only moves is linked, not copied: its old name goes when the step for it is taken.
+    fn moves(&self, from: &TreePath, index: usize, linked: &BTreeSet<TreePath>) -> Result<bool, Error> {
+        let (Some(after), Ok(source)) = (
+            self.after(index),
+            self.checked.proposals.binary_search_by(|proposal| proposal.path.cmp(from)),
+        ) else {
+            return Ok(false);
+        };
+        let proposal = &self.checked.proposals[source];
+        let leaves = self.is_swapped(source) && proposal.links == 1 && source != index && !linked.contains(from);
+        let leads = self.leaders.contains(&self.changes[index].path);
+        let alike = proposal.before.as_ref().is_some_and(|before| before.matches(after, self.policy));
+        if !(leaves && alike && !leads && self.checked.capabilities.hard_links) {
+            return Ok(false);
+        }
+        // Refused links (other owner, too many, quota of another project) are copied instead.
+        Ok(self.vfs.link(&Place::tree(from), &self.slot(index)).is_ok())
+    }
+
+    fn store_follower(&self, index: usize) -> Result<(), Error> {
+        let Some(leader) = self
+            .after(index)
+            .filter(|_| self.is_swapped(index))
+            .and_then(|node| node.leader.as_ref())
+        else {
+            return Ok(());
+        };
+        let from = match self.checked.proposals.binary_search_by(|proposal| proposal.path.cmp(leader)) {
+            Ok(at) if self.is_swapped(at) => self.slot(at),
+            _ => Place::tree(leader),
+        };
+        Ok(self.vfs.link(&from, &self.slot(index))?)
+    }
+
+    fn copy(&mut self, from: &Place, slot: &Place, node: &Node) -> Result<(), Error> {
+        let source = self.vfs.open(from, Access::Read)?;
+        let file = self.vfs.create(slot)?;
+        if self.vfs.reflink(&source, &file)? {
+            let (size, digest) = crate::tree::hash_file(self.vfs, slot)?;
+            return check_content(from, node, size, digest);
+        }
+        let mut reader = FileReader { vfs: self.vfs, file: &source, offset: 0 };
+        let (size, digest) = self.write(&file, slot, &mut reader, node.kind.size())?;
+        check_content(from, node, size, digest)
+    }
+
+    /// Writes a content, at most one byte more than it should be. Whole buffers of zeros become holes.
+    fn write(&mut self, file: &V::File, at: &Place, from: &mut dyn Read, size: u64) -> Result<(u64, Digest), Error> {
+        let mut buffer = vec![0; limits::COPY_BUFFER.min(usize::try_from(size).unwrap_or(usize::MAX).max(1))];
+        let mut hasher = Hasher::new();
+        let (mut offset, mut hole) = (0, false);
+        let mut from = from.take(size.saturating_add(1));
+        loop {
+            let mut filled = 0;
+            while filled < buffer.len() {
+                match from.read(&mut buffer[filled..]) {
+                    Ok(0) => break,
+                    Ok(n) => filled += n,
+                    Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                    Err(error) => return Err(unwrap_error(error, at)),
+                }
+            }
+            let bytes = &buffer[..filled];
+            hasher.update(bytes);
+            hole = filled >= 4096 && bytes.iter().all(|byte| *byte == 0);
+            if !hole && filled > 0 {
+                self.vfs.write_at(file, offset, bytes)?;
+            }
+            offset += filled as u64;
+            self.progress(filled as u64)?;
+            if filled < buffer.len() || offset > size {
+                break;
+            }
+            if offset == size {
+                // One more read tells whether the source is longer than it should be.
+                let mut more = [0];
+                if from.read(&mut more).map_err(|error| unwrap_error(error, at))? > 0 {
+                    offset += 1;
+                }
+                break;
+            }
+        }
+        if hole {
+            self.vfs.set_len(file, offset)?;
+        }
+        Ok((offset, hasher.finish()))
+    }
+
+    fn progress(&mut self, bytes: u64) -> Result<(), Error> {
+        self.done += bytes;
+        self.observer.report(Progress { phase: Phase::Stage, done: self.done, total: self.total });
+        if self.observer.cancelled() { Err(Error::new(Code::Cancelled, "stopped on request")) } else { Ok(()) }
+    }
+
+    /// Gives a stored object its metadata: owner first, since that clears bits of the mode; time last.
+    fn dress(&self, slot: &Place, node: &Node, index: usize) -> Result<(), Error> {
+        let Metadata { mode, uid, gid, mtime, xattrs } = &node.metadata;
+        if self.policy.owner {
+            self.vfs.set_owner(slot, *uid, *gid)?;
+        } else if let Some((uid, gid)) = self.checked.owners[index].filter(|owner| *owner != (0, 0)) {
+            self.vfs.set_owner(slot, uid, gid)?;
+        }
+        if !matches!(node.kind, Kind::Symlink { .. }) {
+            self.vfs.set_mode(slot, *mode)?;
+        }
+        for (name, value) in xattrs {
+            self.vfs.set_xattr(slot, name, Some(value))?;
+        }
+        Ok(self.vfs.set_mtime(slot, *mtime)?)
+    }
+
+    /// The steps in order, each with the inodes of its ends.
+    fn steps(&self) -> Result<(Vec<Step>, Vec<Seen>), Error> {
+        let mut steps = Vec::with_capacity(self.checked.order.len());
+        let mut all_seen = Vec::with_capacity(self.checked.order.len());
+        for &index in &self.checked.order {
+            let proposal = &self.checked.proposals[index];
+            let mut seen = self.checked.seen[index];
+            let swapped = self.is_swapped(index);
+            if swapped && proposal.after.is_some() {
+                let slot = self.slot(index);
+                let stat = self.vfs.stat(&slot)?.ok_or_else(|| Error::new(Code::Internal, format!("{slot} is gone")))?;
+                let ends = Ends { before: false, after: true };
+                seen.slot = Some((Print::of(&stat), ends));
+                if !self.checked.capabilities.sync_all_reports && proposal.after.as_ref().is_some_and(Node::is_file) {
+                    let file = self.vfs.open(&slot, Access::Read)?;
+                    self.vfs.sync_file(&file).map_err(|error| {
+                        super::executor::mark_poisoned(self.vfs);
+                        Error::new(Code::SyncFailed, "new content cannot be made durable").because(error)
+                    })?;
+                }
+            }
+            let inode = |known: &Option<(Print, Ends)>| known.map_or(0, |(print, _)| print.inode);
+            steps.push(Step {
+                root: 0,
+                path: proposal.path.clone(),
+                slot: self.slot_number(index),
+                in_place: !swapped,
+                before: proposal.before.clone(),
+                before_inode: inode(&seen.tree),
+                after: proposal.after.clone(),
+                after_inode: inode(&seen.slot),
+            });
+            all_seen.push(seen);
+        }
+        Ok((steps, all_seen))
+    }
+}
+
+impl<V: Vfs> Sink for Stager<'_, V> {
+    fn wants(&self, path: &TreePath) -> bool {
+        self.wanted.contains_key(path)
+    }
+
+    fn take(&mut self, path: &TreePath, content: &mut dyn Read) -> Result<(), Error> {
+        let Some(index) = self.wanted.remove(path) else { return Ok(()) };
+        let Some(after) = self.after(index) else { return Ok(()) };
+        let slot = self.slot(index);
+        let file = self.vfs.create(&slot)?;
+        let (size, digest) = self.write(&file, &slot, content, after.kind.size())?;
+        check_content(path, after, size, digest)?;
+        self.dress(&slot, after, index)
+    }
+}
+
+/// Stores a content that comes before its transaction: the slot, its size and its digest.
+pub(super) fn store_early<V: Vfs>(
+    vfs: &V,
+    slot: &Place,
+    content: &mut dyn Read,
+) -> Result<(u64, Digest), Error> {
+    let file = vfs.create(slot)?;
+    let mut buffer = vec![0; limits::COPY_BUFFER];
+    let mut hasher = Hasher::new();
+    let mut offset = 0;
+    loop {
+        match content.read(&mut buffer) {
+            Ok(0) => return Ok((offset, hasher.finish())),
+            Ok(n) => {
+                hasher.update(&buffer[..n]);
+                vfs.write_at(&file, offset, &buffer[..n])?;
+                offset += n as u64;
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(unwrap_error(error, slot)),
+        }
+    }
+}
+
+fn check_content(what: impl std::fmt::Display, node: &Node, size: u64, digest: Digest) -> Result<(), Error> {
+    if node.kind == (Kind::File { size, digest }) {
+        return Ok(());
+    }
+    Err(Error::new(Code::Digest, format!("the content of {what} is not what was promised")))
+}
+
+/// The error that a reader carries, if it is one of ours.
+fn unwrap_error(error: std::io::Error, at: &Place) -> Error {
+    let message = format!("reading the content for {at} failed");
+    match error.downcast::<Error>() {
+        Ok(ours) => ours,
+        Err(error) => Error::new(Code::Io, message).because(error),
+    }
+}
+
+/// Reads an open file from the start.
+pub(super) struct FileReader<'a, V: Vfs> {
+    pub(super) vfs: &'a V,
+    pub(super) file: &'a V::File,
+    pub(super) offset: u64,
+}
+
+impl<V: Vfs> Read for FileReader<'_, V> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let n = self.vfs.read_at(self.file, self.offset, buffer).map_err(std::io::Error::other)?;
+        self.offset += n as u64;
+        Ok(n)
+    }
+}

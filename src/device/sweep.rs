@@ -1,0 +1,97 @@
+//! Sweeping: removing what no generation that is kept needs. It never deletes what it does not know.
+
+use super::executor::current;
+use super::history;
+use super::layout::{self, Id};
+use super::store::Generation;
+use crate::error::Error;
+use crate::transaction::{Record, State};
+use crate::vfs::{FileType, Place, Rename, Vfs};
+use std::collections::BTreeSet;
+
+/// Ends a transaction: notes what happened, then removes what it leaves behind.
+pub(super) fn sweep<V: Vfs>(vfs: &V, header: Id, records: &[Record], state: State, keep: u32) -> Result<(), Error> {
+    history::note(vfs, records, state)?;
+    collect(vfs, current(header, records), keep)
+}
+
+/// Removes every folder and manifest that the kept generations do not need.
+pub(super) fn collect<V: Vfs>(vfs: &V, current: Id, keep: u32) -> Result<(), Error> {
+    let mut with_undo = BTreeSet::new();
+    let mut generations = BTreeSet::new();
+    let mut manifests = BTreeSet::new();
+    let mut next = Some(current);
+    for depth in 0..=keep {
+        let Some(id) = next else { break };
+        if depth > 0 && vfs.stat(&layout::generation_state(id))?.is_none() {
+            break;
+        }
+        let generation = Generation::read(vfs, id)?;
+        generations.insert(id);
+        manifests.extend(generation.manifests.iter().copied());
+        if depth < keep {
+            with_undo.insert(id);
+        }
+        next = generation.parent;
+    }
+    for name in sorted(vfs, &layout::generations())? {
+        match layout::unhex(&name) {
+            Some(id) if with_undo.contains(&id) => {}
+            Some(id) => remove_generation(vfs, id, generations.contains(&id))?,
+            None => {}
+        }
+    }
+    for name in sorted(vfs, &layout::manifests())? {
+        if let Some(id) = layout::unhex(&name).filter(|id| !manifests.contains(id)) {
+            vfs.remove_file(&layout::manifest(id))?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes the undo data of a generation, and unless `keep_state` the generation as well.
+fn remove_generation<V: Vfs>(vfs: &V, id: Id, keep_state: bool) -> Result<(), Error> {
+    if vfs.stat(&layout::plan(id))?.is_some() {
+        vfs.remove_file(&layout::plan(id))?;
+    }
+    for directory in [layout::slots(id), layout::asides(id)] {
+        if vfs.stat(&directory)?.is_none() {
+            continue;
+        }
+        // From the last to the first: nothing depends on it, but the order is always the same.
+        for name in sorted(vfs, &directory)?.into_iter().rev() {
+            if let Ok(path) = directory.path.join(&name) {
+                remove_object(vfs, id, &Place { root: directory.root, path }, &name)?;
+            }
+        }
+        vfs.remove_dir(&directory)?;
+    }
+    if !keep_state {
+        if vfs.stat(&layout::generation_state(id))?.is_some() {
+            vfs.remove_file(&layout::generation_state(id))?;
+        }
+        vfs.remove_dir(&layout::generation(id))?;
+    }
+    Ok(())
+}
+
+/// Removes one stored object. A directory that holds something was filled by somebody else: it is set aside.
+fn remove_object<V: Vfs>(vfs: &V, id: Id, at: &Place, name: &[u8]) -> Result<(), Error> {
+    match vfs.stat(at)? {
+        None => Ok(()),
+        Some(stat) if stat.kind != FileType::Directory => Ok(vfs.remove_file(at)?),
+        Some(_) if vfs.list(at)?.is_empty() => Ok(vfs.remove_dir(at)?),
+        Some(_) => {
+            super::store::ensure_dir(vfs, &layout::set_asides())?;
+            let to = layout::set_aside(id, name);
+            tracing::warn!(path = %to, "a directory that was to be removed holds something unknown and is set aside");
+            Ok(vfs.rename(at, &to, Rename::NoReplace)?)
+        }
+    }
+}
+
+fn sorted<V: Vfs>(vfs: &V, at: &Place) -> Result<Vec<Box<[u8]>>, Error> {
+    let mut names = vfs.list(at)?;
+    names.sort();
+    Ok(names)
+}
