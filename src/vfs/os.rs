@@ -1,5 +1,0 @@
-//! The real disk.
-
-/// The real disk.
-#[derive(Debug)]
-pub struct OsVfs;
