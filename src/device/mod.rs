@@ -15,10 +15,12 @@ mod recover;
 mod stage;
 mod store;
 mod sweep;
+mod tree;
 
 pub use engine::{Base, Change, Engine, Payload, NoPayload, Report, Request, Settings, Source, VerifyDepth};
 pub use history::HistoryEntry;
 pub use layout::STATE_DIRECTORY;
 pub use observer::{Observer, Phase, Progress};
-pub use recover::{Status, Recovered};
+pub use recover::{Recovered, Status, peek};
+pub use tree::{Transaction, Tree};
 pub use store::{Config, Generation};

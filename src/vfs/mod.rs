@@ -89,7 +89,7 @@ pub trait Vfs: Send + Sync {
     fn space(&self, root: RootId) -> Result<Space, IoError>;
     /// Takes the lock on the file at a place, which is created if it is missing; nothing if another process holds it.
     fn lock(&self, at: &Place) -> Result<Option<Self::Lock>, IoError>;
-    /// Names the life of the kernel's cache: another value after a reboot or a remount.
+    /// Names the life of the kernel's cache: another value after a reboot.
     fn session(&self) -> Result<Session, IoError>;
     /// The time of day, for people to read; nothing is decided by it.
     fn now(&self) -> Time;
@@ -228,7 +228,7 @@ pub struct Space {
     pub free_inodes: Option<u64>,
 }
 
-/// Names the life of the kernel's cache, from mount to reboot or remount.
+/// Names the life of the kernel's cache of one file system, until the machine is rebooted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Session(pub [u8; 16]);
 

@@ -112,12 +112,10 @@ impl OsVfs {
     pub(super) fn probe_session(&self) -> Result<Session, IoError> {
         const BOOT: &str = "/proc/sys/kernel/random/boot_id";
         let mut name = fs::read(BOOT).map_err(|cause| IoError::new("read", BOOT, cause))?;
-        let failed = |cause: Errno| IoError::new("look at the mount of", "the state directory", cause);
-        let found = sys::statx(&self.barrier, c"", AtFlags::EMPTY_PATH, MOUNT_ID_UNIQUE).map_err(failed)?;
-        let mount = Mount::of(self.barrier.as_fd()).map_err(failed)?;
-        let unique = (found.stx_mask & MOUNT_ID_UNIQUE.bits() != 0).then_some(found.stx_mnt_id);
-        name.extend_from_slice(&mount.device.to_le_bytes());
-        name.extend_from_slice(&unique.or(mount.id).unwrap_or(0).to_le_bytes());
+        // Not the id of the mount: another mount of the same file system shares its cache.
+        let failed = |cause: Errno| IoError::new("look at", "the state directory", cause);
+        let device = Mount::of(self.barrier.as_fd()).map_err(failed)?.device;
+        name.extend_from_slice(&device.to_le_bytes());
         let mut session = Session::default();
         session.0.copy_from_slice(&Digest::of(&name).0[..16]);
         Ok(session)
