@@ -1,8 +1,9 @@
 //! The one error that callers see: a stable code, what and where, the cause, and what to do next.
 
-use crate::model::{Difference, TreePath};
 use crate::vfs::IoError;
 use std::fmt;
+
+pub use crate::model::Finding;
 
 /// What went wrong.
 ///
@@ -16,15 +17,6 @@ pub struct Error {
     /// How many findings there were in all.
     found: usize,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
-}
-
-/// One path that stands in the way, and how.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
-pub struct Finding {
-    /// Where.
-    pub path: TreePath,
-    /// How it differs from what should be there.
-    pub difference: Difference,
 }
 
 /// What the caller can do next. Each is one exit code of the command.

@@ -1,6 +1,7 @@
 //! The nouns: what a tree is made of, without a disk.
 
 mod digest;
+mod finding;
 mod manifest;
 mod node;
 mod operations;
@@ -9,6 +10,7 @@ mod tree_path;
 mod version;
 
 pub use digest::{Digest, Hasher};
+pub use finding::Finding;
 pub use manifest::{Entry, Manifest, ManifestChange, ManifestError};
 pub use node::{Difference, Kind, Metadata, Node, Policy, Time, Xattrs};
 pub use operations::{DeleteOperations, PatchOperations, ReplaceOperations};

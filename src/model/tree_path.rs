@@ -66,6 +66,9 @@ impl TreePath {
     /// The entry `name` (one or several components) below this one.
     pub fn join(&self, name: impl AsRef<[u8]>) -> Result<Self, PathError> {
         let name = name.as_ref();
+        if name.is_empty() {
+            return Err(PathError::Component(self.to_string()));
+        }
         if self.is_root() {
             return Self::parse(name);
         }
@@ -209,6 +212,8 @@ mod tests {
         assert_eq!(path.parent().unwrap().to_string(), "a/b");
         assert_eq!(TreePath::parse("a").unwrap().parent(), Some(TreePath::root()));
         assert_eq!(TreePath::root().parent(), None);
+        assert_eq!(TreePath::root().join("a").unwrap().join("b/c").unwrap(), path);
+        assert!(path.join("").is_err() && path.join("..").is_err() && TreePath::root().join("").is_err());
         assert!(path.is_below(&TreePath::parse("a").unwrap()) && path.is_below(&TreePath::root()));
         assert!(!TreePath::parse("ab").unwrap().is_below(&TreePath::parse("a").unwrap()));
     }

@@ -2,10 +2,12 @@
 //!
 //! They mirror the model and are read into it by checks, never trusted as they are.
 
+mod index;
 mod journal;
 mod package;
 mod state;
 
+pub use index::{INDEX_MAGIC, IndexEntry, decode_index, encode_index, index_key};
 pub use journal::{Method, PLAN_MAGIC, Plan, PlanHeader, Record, Recovery, Step, Work};
 pub use package::{
     Change, PACKAGE_DOMAIN, PACKAGE_MAGIC, PackageKind, PackageManifest, Segment, SignatureBlock, Source,
@@ -114,6 +116,9 @@ impl TryFrom<Node> for model::Node {
         if wire.mode > 0o7777 || wire.mtime_nanoseconds >= 1_000_000_000 {
             return Err(invalid("metadata", "mode or time out of range"));
         }
+        if matches!(kind, model::Kind::Symlink { .. }) && (wire.mode != 0o777 || !wire.xattrs.is_empty()) {
+            return Err(invalid("metadata", "a symbolic link has mode 0777 and no attributes"));
+        }
         if wire.uid == u32::MAX || wire.gid == u32::MAX {
             return Err(invalid("metadata", "owner out of range"));
         }
@@ -218,39 +223,42 @@ fn manifest_start(policy: Policy, delta: bool, entries: usize) -> Vec<u8> {
 
 /// Reads a whole manifest.
 pub fn decode_manifest(bytes: &[u8]) -> Result<model::Manifest, DecodeError> {
-    let mut entries = Vec::new();
-    let policy = decode_entries(bytes, false, |path, node| {
+    let (policy, entries) = decode_entries(bytes, false, |path, node| {
         let node = node.ok_or_else(|| DecodeError::invalid("manifest", "an entry without a node"))?;
-        entries.push(model::Entry { path, node });
-        Ok(())
+        Ok(model::Entry { path, node })
     })?;
     model::Manifest::new(policy, entries).map_err(|error| DecodeError::invalid("manifest", error))
 }
 
 /// Reads changes to a manifest.
 pub fn decode_manifest_delta(bytes: &[u8]) -> Result<(Policy, Vec<model::ManifestChange>), DecodeError> {
-    let mut changes = Vec::new();
-    let policy = decode_entries(bytes, true, |path, after| {
-        changes.push(model::ManifestChange { path, after });
-        Ok(())
-    })?;
-    Ok((policy, changes))
+    decode_entries(bytes, true, |path, after| Ok(model::ManifestChange { path, after }))
 }
 
-fn decode_entries(
+/// Bytes of the shortest entry that has a node.
+const SHORTEST_ENTRY: usize = 46;
+
+fn decode_entries<T>(
     bytes: &[u8],
     delta: bool,
-    mut take: impl FnMut(TreePath, Option<model::Node>) -> Result<(), DecodeError>,
-) -> Result<Policy, DecodeError> {
+    make: impl Fn(TreePath, Option<model::Node>) -> Result<T, DecodeError>,
+) -> Result<(Policy, Vec<T>), DecodeError> {
     let (header, mut at) = decode_prefix::<ManifestHeader>(bytes)?;
     if header.magic != MANIFEST_MAGIC || header.delta != delta || header.entries > limits::ENTRIES as u64 {
         return Err(DecodeError::invalid("manifest", "not a manifest of this kind"));
     }
     let policy = Policy::from_bits(header.policy).ok_or_else(|| DecodeError::invalid("manifest", "unknown policy"))?;
+    // One allocation of the right size, but never on the word of the header alone. Entries are read one at a time, so
+    // that the wire form of only one is in memory.
+    let possible = (bytes.len() - at) / SHORTEST_ENTRY;
+    let mut entries = Vec::with_capacity(usize::try_from(header.entries).unwrap_or(possible).min(possible));
     for _ in 0..header.entries {
         let (entry, used) = decode_prefix::<Entry>(&bytes[at..])?;
         at += used;
-        take(tree_path(&entry.path)?, entry.node.map(model::Node::try_from).transpose()?)?;
+        entries.push(make(tree_path(&entry.path)?, entry.node.map(model::Node::try_from).transpose()?)?);
     }
-    if at == bytes.len() { Ok(policy) } else { Err(DecodeError::Trailing(bytes.len() - at)) }
+    if at == bytes.len() { Ok((policy, entries)) } else { Err(DecodeError::Trailing(bytes.len() - at)) }
 }
+
+#[cfg(test)]
+mod tests;
