@@ -60,8 +60,16 @@ pub const SEGMENTS: usize = 1 << 20;
 pub const SEGMENT_BYTES: u64 = 4 << 20;
 /// Largest window of a zstd payload, as a power of two. Bounds the memory of the decoder to about 8 MiB.
 pub const ZSTD_WINDOW_LOG: u32 = 23;
-/// Most members of a tar.gz package.
+/// Most members of a tar.gz package, directories that it only implies included.
 pub const LEGACY_MEMBERS: usize = 2_000_000;
+/// Bytes of all paths of a tar.gz package: they are kept in memory to find what comes twice or is missing.
+pub const LEGACY_PATHS_BYTES: usize = 256 << 20;
+/// Largest extended header of a member of a tar.gz package, in bytes. Attributes may be in it; names are a few KiB.
+pub const LEGACY_HEADER_BYTES: u64 = 1 << 20;
+/// Longest text of a version, in bytes: four numbers of ten digits, with room for zeros.
+pub const VERSION_TEXT: usize = 64;
+/// Most paths that the operations of a service manifest list.
+pub const OPERATIONS: usize = 1_000_000;
 
 /// Buffer of every streaming copy, in bytes.
 pub const COPY_BUFFER: usize = 128 << 10;

@@ -6,6 +6,7 @@ mod manifest;
 mod node;
 mod operations;
 mod package_info;
+mod service_manifest;
 mod tree_path;
 mod version;
 
@@ -13,7 +14,8 @@ pub use digest::{Digest, Hasher};
 pub use finding::Finding;
 pub use manifest::{Entry, Manifest, ManifestChange, ManifestError};
 pub use node::{Difference, Kind, Metadata, Node, Policy, Time, Xattrs};
-pub use operations::{DeleteOperations, PatchOperations, ReplaceOperations};
-pub use package_info::PatchPackageInfo;
+pub use operations::{DeleteOperations, Operations, OperationsError, PatchOperations, ReplaceOperations};
+pub use package_info::{FullPackageInfo, PackageInfoError, PatchPackageInfo};
+pub use service_manifest::{ServiceManifest, ServicePackages};
 pub use tree_path::{PathError, TreePath};
 pub use version::{Version, VersionError};
