@@ -8,7 +8,7 @@ use super::preflight;
 use super::stage::Stager;
 use super::store::{self, Config, Generation};
 use crate::codec::{self, v1};
-use crate::error::{Code, Error, Finding};
+use crate::error::{Code, Error};
 use crate::journal::{Journal, JournalError};
 use crate::limits;
 use crate::model::{Digest, Entry, Manifest, ManifestChange, Node, Policy, TreePath};
@@ -19,7 +19,6 @@ use std::collections::BTreeMap;
 use std::io::Read;
 
 /// The transactions of one tree: holds its lock, its journal and its state directory.
-#[derive(Debug)]
 pub struct Engine<V: Vfs = OsVfs> {
     pub(super) vfs: V,
     pub(super) config: Config,
@@ -171,6 +170,12 @@ impl Request {
             settings: Settings::default(),
             id: None,
         }
+    }
+}
+
+impl<V: Vfs> std::fmt::Debug for Engine<V> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine").field("state", &self.state).field("records", &self.records).finish_non_exhaustive()
     }
 }
 
@@ -426,7 +431,9 @@ impl<V: Vfs> Engine<V> {
         let from = self.current()?;
         let nothing = || Error::new(Code::NoUndo, "no undo data is kept for the current version");
         let parent = from.parent.ok_or_else(nothing)?;
-        if self.vfs.stat(&layout::plan(from.id))?.is_none() || self.vfs.stat(&layout::generation_state(parent))?.is_none() {
+        if self.vfs.stat(&layout::plan(from.id))?.is_none()
+            || self.vfs.stat(&layout::generation_state(parent))?.is_none()
+        {
             return Err(nothing());
         }
         let parent = Generation::read(&self.vfs, parent)?;
@@ -537,13 +544,15 @@ impl<V: Vfs> Engine<V> {
     /// first name changes.
     fn before(&self, request: &mut Request, manifest: Option<&Manifest>) -> Result<Vec<Option<Node>>, Error> {
         if request.base == Base::Recorded {
-            let manifest = manifest.ok_or_else(|| Error::new(Code::Untracked, "the content of the tree is not recorded"))?;
+            let manifest =
+                manifest.ok_or_else(|| Error::new(Code::Untracked, "the content of the tree is not recorded"))?;
             return Ok(request.changes.iter().map(|change| manifest.get(&change.path).cloned()).collect());
         }
         let mut before = BTreeMap::new();
         for change in &request.changes {
             let mut node = tree::node_at(&self.vfs, &Place::tree(&change.path))?;
-            if let (Some(node), Some(recorded)) = (&mut node, manifest.and_then(|manifest| manifest.get(&change.path))) {
+            if let (Some(node), Some(recorded)) = (&mut node, manifest.and_then(|manifest| manifest.get(&change.path)))
+            {
                 node.leader.clone_from(&recorded.leader);
             }
             before.insert(change.path.clone(), node);
@@ -580,7 +589,12 @@ impl<V: Vfs> Engine<V> {
         Ok(())
     }
 
-    fn verify_before(&self, manifest: Option<&Manifest>, depth: VerifyDepth, observer: &dyn Observer) -> Result<(), Error> {
+    fn verify_before(
+        &self,
+        manifest: Option<&Manifest>,
+        depth: VerifyDepth,
+        observer: &dyn Observer,
+    ) -> Result<(), Error> {
         let (Some(manifest), true) = (manifest, depth != VerifyDepth::Touched) else { return Ok(()) };
         let verification = self.compare(manifest, depth == VerifyDepth::Full, observer)?;
         if verification.findings.is_empty() {
@@ -597,10 +611,11 @@ impl<V: Vfs> Engine<V> {
         observer: &dyn Observer,
     ) -> Result<tree::Verification, Error> {
         let index = if full { None } else { self.read_index() };
+        let depth = index.as_ref().map_or(tree::Depth::Full, tree::Depth::Index);
         let progress = |done, total| {
             observer.report(super::Progress { phase: super::Phase::Check, done, total });
         };
-        Ok(tree::verify(&self.vfs, manifest, index.as_ref(), full, &progress)?)
+        Ok(tree::verify(&self.vfs, manifest, true, depth, &progress)?)
     }
 
     fn read_index(&self) -> Option<tree::Index> {
@@ -720,4 +735,3 @@ impl From<tree::TreeError> for Error {
         super::recover::tree_error(error)
     }
 }
-

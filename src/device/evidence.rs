@@ -236,7 +236,9 @@ pub(super) fn strays<V: Vfs>(
                 Ok(path) if known(&path) => {}
                 Ok(path) => out.push(path),
                 Err(error) => {
-                    return Err(Error::new(Code::Path, format!("{directory} holds a name that is no path")).because(error));
+                    return Err(
+                        Error::new(Code::Path, format!("{directory} holds a name that is no path")).because(error)
+                    );
                 }
             }
         }

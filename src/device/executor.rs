@@ -173,7 +173,9 @@ impl<V: Vfs> Run<'_, V> {
             Position::Done | Position::Lost => Ok(()),
             Position::NotDone if step.in_place => amend(self.vfs, &at, &step.before, &step.after, plan.policy),
             Position::NotDone | Position::Middle => replace(self.vfs, plan, step, seen, position),
-            Position::Unstaged => Err(Error::new(Code::Digest, format!("the new content of {at} is gone from the store"))),
+            Position::Unstaged => {
+                Err(Error::new(Code::Digest, format!("the new content of {at} is gone from the store")))
+            }
             Position::ForeignBefore | Position::ForeignAfter => Err(foreign(step)),
         }
     }
@@ -198,7 +200,9 @@ impl<V: Vfs> Run<'_, V> {
         let moved = |from: &Place, to: &Place| self.vfs.rename(from, to, Rename::NoReplace).map_err(Error::from);
         match (position, &step.before, &step.after) {
             (Position::NotDone | Position::ForeignBefore, ..) => Ok(()),
-            (Position::Middle | Position::Unstaged, Some(_), Some(_)) if self.vfs.stat(&at)?.is_none() => moved(&aside, &at),
+            (Position::Middle | Position::Unstaged, Some(_), Some(_)) if self.vfs.stat(&at)?.is_none() => {
+                moved(&aside, &at)
+            }
             (Position::Middle | Position::Unstaged, ..) => Ok(()),
             (Position::Done, Some(_), Some(_)) if plan.method == Method::Exchange => {
                 Ok(self.vfs.rename(&slot, &at, Rename::Exchange)?)
@@ -279,7 +283,11 @@ pub(super) fn mark_poisoned<V: Vfs>(vfs: &V) {
     }
 }
 
-fn at_hand<'a>(plan: &'a Option<Plan>, seen: &'a mut Vec<Seen>, index: usize) -> Result<(&'a Plan, &'a Step, &'a mut Seen), Error> {
+fn at_hand<'a>(
+    plan: &'a Option<Plan>,
+    seen: &'a mut Vec<Seen>,
+    index: usize,
+) -> Result<(&'a Plan, &'a Step, &'a mut Seen), Error> {
     let missing = || Error::new(Code::Internal, format!("there is no step {index}"));
     let plan = plan.as_ref().ok_or_else(missing)?;
     seen.resize(plan.steps.len(), Seen::default());
@@ -378,7 +386,8 @@ fn finding(step: &Step) -> Finding {
 }
 
 fn foreign(step: &Step) -> Error {
-    Error::new(Code::Foreign, format!("{} was changed while the update was under way", step.path)).listing(vec![finding(step)])
+    Error::new(Code::Foreign, format!("{} was changed while the update was under way", step.path))
+        .listing(vec![finding(step)])
 }
 
 fn stuck(findings: Vec<Finding>) -> Error {

@@ -17,10 +17,10 @@ mod store;
 mod sweep;
 mod tree;
 
-pub use engine::{Base, Change, Engine, Payload, NoPayload, Report, Request, Settings, Source, VerifyDepth};
+pub use engine::{Base, Change, Engine, NoPayload, Payload, Report, Request, Settings, Source, VerifyDepth};
 pub use history::HistoryEntry;
 pub use layout::STATE_DIRECTORY;
 pub use observer::{Observer, Phase, Progress};
 pub use recover::{Recovered, Status, peek};
-pub use tree::{Transaction, Tree};
 pub use store::{Config, Generation};
+pub use tree::{Transaction, Tree};

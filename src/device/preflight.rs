@@ -202,7 +202,10 @@ fn refuse_metadata<V: Vfs>(
             ));
         }
         if !capabilities.xattrs && !after.metadata.xattrs.is_empty() {
-            return Err(Error::new(Code::Metadata, format!("{} has extended attributes, the file system has none", p.path)));
+            return Err(Error::new(
+                Code::Metadata,
+                format!("{} has extended attributes, the file system has none", p.path),
+            ));
         }
         if !capabilities.symlinks && matches!(after.kind, Kind::Symlink { .. }) {
             return Err(Error::new(Code::Metadata, format!("{} is a symbolic link, the file system has none", p.path)));

@@ -110,7 +110,8 @@ impl<V: Vfs> Engine<V> {
             Record::Prepared { plan, plan_size, steps } => Some((*plan, *plan_size, *steps)),
             _ => None,
         });
-        let (Some(Record::Begin { transaction, .. }), Some((digest, size, steps))) = (self.records.first(), prepared) else {
+        let (Some(Record::Begin { transaction, .. }), Some((digest, size, steps))) = (self.records.first(), prepared)
+        else {
             return Ok(None);
         };
         if matches!(self.state, State::Closing(_) | State::Idle) {
@@ -131,9 +132,10 @@ impl<V: Vfs> Engine<V> {
         }
         // The first barrier makes the plan durable before any step. So without a plan no step was taken, unless the
         // disk has lost what it had promised to keep: then a record, or the tree itself, tells.
-        let went_on = self.records.iter().any(|record| {
-            !matches!(record, Record::Begin { .. } | Record::Prepared { .. } | Record::Revert { .. })
-        });
+        let went_on = self
+            .records
+            .iter()
+            .any(|record| !matches!(record, Record::Begin { .. } | Record::Prepared { .. } | Record::Revert { .. }));
         if went_on || self.tree_shows_steps(*transaction)? {
             return Err(Error::new(Code::JournalDamaged, format!("{at} is damaged, but steps were taken")));
         }
@@ -236,10 +238,12 @@ pub(super) fn tree_error(error: tree::TreeError) -> Error {
     };
     match error {
         tree::TreeError::Io(error) => error.into(),
-        tree::TreeError::Special { paths, .. } => Error::new(Code::Special, message).listing(list(paths, Difference::Type)),
+        tree::TreeError::Special { paths, .. } => {
+            Error::new(Code::Special, message).listing(list(paths, Difference::Type))
+        }
         tree::TreeError::Mount { .. } => Error::new(Code::Mount, message),
-        tree::TreeError::Changed { path } => {
-            Error::new(Code::Foreign, message).listing(list(vec![path], Difference::Content))
+        tree::TreeError::Changed { at } => {
+            Error::new(Code::Foreign, message).listing(list(vec![at.path], Difference::Content))
         }
         other => Error::new(Code::Path, message).because(other),
     }

@@ -156,10 +156,9 @@ impl<'a, V: Vfs> Stager<'a, V> {
 
     /// A file that only moves is linked, not copied: its old name goes when the step for it is taken.
     fn moves(&self, from: &TreePath, index: usize, linked: &BTreeSet<TreePath>) -> Result<bool, Error> {
-        let (Some(after), Ok(source)) = (
-            self.after(index),
-            self.checked.proposals.binary_search_by(|proposal| proposal.path.cmp(from)),
-        ) else {
+        let (Some(after), Ok(source)) =
+            (self.after(index), self.checked.proposals.binary_search_by(|proposal| proposal.path.cmp(from)))
+        else {
             return Ok(false);
         };
         let proposal = &self.checked.proposals[source];
@@ -174,10 +173,7 @@ impl<'a, V: Vfs> Stager<'a, V> {
     }
 
     fn store_follower(&self, index: usize) -> Result<(), Error> {
-        let Some(leader) = self
-            .after(index)
-            .filter(|_| self.is_swapped(index))
-            .and_then(|node| node.leader.as_ref())
+        let Some(leader) = self.after(index).filter(|_| self.is_swapped(index)).and_then(|node| node.leader.as_ref())
         else {
             return Ok(());
         };
@@ -204,7 +200,8 @@ impl<'a, V: Vfs> Stager<'a, V> {
     fn write(&mut self, file: &V::File, at: &Place, from: &mut dyn Read, size: u64) -> Result<(u64, Digest), Error> {
         let mut buffer = vec![0; limits::COPY_BUFFER.min(usize::try_from(size).unwrap_or(usize::MAX).max(1))];
         let mut hasher = Hasher::new();
-        let (mut offset, mut hole) = (0, false);
+        let mut offset = 0;
+        let mut hole;
         let mut from = from.take(size.saturating_add(1));
         loop {
             let mut filled = 0;
@@ -275,7 +272,8 @@ impl<'a, V: Vfs> Stager<'a, V> {
             let swapped = self.is_swapped(index);
             if swapped && proposal.after.is_some() {
                 let slot = self.slot(index);
-                let stat = self.vfs.stat(&slot)?.ok_or_else(|| Error::new(Code::Internal, format!("{slot} is gone")))?;
+                let stat =
+                    self.vfs.stat(&slot)?.ok_or_else(|| Error::new(Code::Internal, format!("{slot} is gone")))?;
                 let ends = Ends { before: false, after: true };
                 seen.slot = Some((Print::of(&stat), ends));
                 if !self.checked.capabilities.sync_all_reports && proposal.after.as_ref().is_some_and(Node::is_file) {
@@ -320,11 +318,7 @@ impl<V: Vfs> Sink for Stager<'_, V> {
 }
 
 /// Stores a content that comes before its transaction: the slot, its size and its digest.
-pub(super) fn store_early<V: Vfs>(
-    vfs: &V,
-    slot: &Place,
-    content: &mut dyn Read,
-) -> Result<(u64, Digest), Error> {
+pub(super) fn store_early<V: Vfs>(vfs: &V, slot: &Place, content: &mut dyn Read) -> Result<(u64, Digest), Error> {
     let file = vfs.create(slot)?;
     let mut buffer = vec![0; limits::COPY_BUFFER];
     let mut hasher = Hasher::new();

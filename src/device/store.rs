@@ -66,9 +66,8 @@ impl Config {
     }
 
     pub(super) fn write<V: Vfs>(&self, vfs: &V) -> Result<(), Error> {
-        let bytes = serde_json::to_vec_pretty(self).map_err(|error| {
-            Error::new(Code::Internal, "the configuration cannot be written").because(error)
-        })?;
+        let bytes = serde_json::to_vec_pretty(self)
+            .map_err(|error| Error::new(Code::Internal, "the configuration cannot be written").because(error))?;
         replace_file(vfs, &layout::config_new(), &layout::config(), &bytes)?;
         Ok(())
     }

@@ -129,7 +129,10 @@ impl<V: Vfs> Transaction<'_, V> {
         self.then(path, |this, path| {
             let target = target.as_ref();
             if target.is_empty() || target.len() > limits::LINK_TARGET_BYTES || target.contains(&0) {
-                return Err(Error::new(Code::Path, format!("the target of {path} is empty, too long or has a NUL byte")));
+                return Err(Error::new(
+                    Code::Path,
+                    format!("the target of {path} is empty, too long or has a NUL byte"),
+                ));
             }
             this.refuse_directory(&path)?;
             let kind = Kind::Symlink { target: target.into() };
@@ -236,7 +239,10 @@ impl<V: Vfs> Transaction<'_, V> {
         self.then(path, |this, path| {
             let (mut node, source) = this.existing(&path)?;
             if matches!(node.kind, Kind::Symlink { .. }) {
-                return Err(Error::new(Code::Path, format!("{path} is a symbolic link, which has no metadata of its own")));
+                return Err(Error::new(
+                    Code::Path,
+                    format!("{path} is a symbolic link, which has no metadata of its own"),
+                ));
             }
             change(&mut node.metadata);
             this.planned.insert(path, Some((node, source)));
@@ -326,7 +332,12 @@ impl<V: Vfs> Transaction<'_, V> {
             }
         }
         out.retain(|path| !matches!(self.planned.get(path), Some(None)));
-        out.extend(self.planned.iter().filter(|(known, after)| after.is_some() && known.is_below(path)).map(|(known, _)| known.clone()));
+        out.extend(
+            self.planned
+                .iter()
+                .filter(|(known, after)| after.is_some() && known.is_below(path))
+                .map(|(known, _)| known.clone()),
+        );
         out.sort();
         out.dedup();
         Ok(out)

@@ -189,7 +189,9 @@ impl State {
             }
             (S::Applying { facts, next: 0 }, I::Surveyed(survey)) => match (survey, facts.recovery) {
                 (Survey::Ready, Recovery::Forward) => facts.forward(0, out),
-                (Survey::Ready, Recovery::Backward) => facts.revert(Cause::new("recovery.backward", "as configured"), out),
+                (Survey::Ready, Recovery::Backward) => {
+                    facts.revert(Cause::new("recovery.backward", "as configured"), out)
+                }
                 (Survey::Unstaged, _) => facts.revert(Cause::new("recovery.unstaged", "new content is missing"), out),
             },
 
@@ -269,7 +271,9 @@ impl State {
 impl Facts {
     fn of(begin: &Record) -> Option<Self> {
         match begin {
-            Record::Begin { trial, attempts, recovery, session, .. } if (1..=limits::TRIAL_ATTEMPTS).contains(attempts) => {
+            Record::Begin { trial, attempts, recovery, session, .. }
+                if (1..=limits::TRIAL_ATTEMPTS).contains(attempts) =>
+            {
                 Some(Self { steps: 0, trial: *trial, attempts: *attempts, recovery: *recovery, session: *session })
             }
             _ => None,
@@ -283,7 +287,11 @@ impl Facts {
         }
         // `Applied` must not overtake the renames: on btrfs a synced journal does.
         let session = self.session;
-        out.extend([Effect::Settle(super::Direction::Forward), Effect::SyncAll, Effect::Append(Record::Applied { session })]);
+        out.extend([
+            Effect::Settle(super::Direction::Forward),
+            Effect::SyncAll,
+            Effect::Append(Record::Applied { session }),
+        ]);
         if self.trial {
             out.push(Effect::SyncJournal);
             State::Trial { facts: self, attempt: 0, session }

@@ -5,7 +5,7 @@ use super::{OsVfs, fail};
 use crate::model::Digest;
 use crate::vfs::{Capabilities, FileType, IoError, Place, Rename, Session, Vfs};
 use rustix::fs as sys;
-use rustix::fs::{AtFlags, Mode, OFlags, StatxFlags};
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use std::fs;
 use std::io;
@@ -13,8 +13,6 @@ use std::os::fd::{AsFd, OwnedFd};
 
 /// How the names begin that a probe makes and removes.
 const PREFIX: &[u8] = b"probe-";
-/// `STATX_MNT_ID_UNIQUE` (Linux 6.8): a mount number that is never used again.
-const MOUNT_ID_UNIQUE: StatxFlags = StatxFlags::from_bits_retain(0x4000);
 /// `FS_CASEFOLD_FL`.
 const CASEFOLD: u32 = 0x4000_0000;
 
