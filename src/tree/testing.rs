@@ -3,6 +3,7 @@
 use crate::model::{Digest, Entry, Kind, Manifest, Metadata, Node, Policy, Time, TreePath, Xattrs};
 use crate::vfs::{Access, Capabilities, FileType, IoError, Place, Rename, RootId, Session, Space, Stat, Vfs};
 use proptest::prelude::*;
+use proptest::strategy::ValueTree;
 use std::collections::{BTreeMap, HashMap};
 use std::io::ErrorKind;
 use std::sync::Mutex;
@@ -239,8 +240,8 @@ fn of_nodes(policy: Policy, nodes: BTreeMap<TreePath, Node>) -> Manifest {
 /// and hard-link groups.
 pub(super) fn any_manifest() -> impl Strategy<Value = Manifest> {
     let place = prop::collection::vec(prop::sample::select(vec!["a", "b", "a.b", "c"]), 1..4);
-    let entry = (place, 0..10u8, 0..3u8, 0..3u32, 0..3usize);
-    (0..4u8, prop::collection::vec(entry, 0..24)).prop_map(|(policy, drawn)| {
+    let entry = (place, 0..13u8, 0..3u8, 0..3u32, 0..3usize);
+    (0..4u8, prop::collection::vec(entry, 0..60)).prop_map(|(policy, drawn)| {
         let drawn: BTreeMap<TreePath, _> = drawn
             .into_iter()
             .map(|(names, kind, content, other, group)| (path(&names.join("/")), (kind, content, other, group)))
@@ -255,12 +256,12 @@ pub(super) fn any_manifest() -> impl Strategy<Value = Manifest> {
             let mtime = Time { seconds: i64::from(other), nanoseconds: 7 };
             let metadata = Metadata { mode: 0o600 + other / 2, uid: other % 2, gid: 3, mtime, xattrs };
             let node = match kind {
-                0..3 => Node::new(Kind::Directory, metadata),
-                3 => {
+                0..6 => Node::new(Kind::Directory, metadata),
+                6 => {
                     let metadata = Metadata { mode: 0o777, xattrs: vec![], ..metadata };
                     Node::new(Kind::Symlink { target: Box::from([b'a' + content]) }, metadata)
                 }
-                4..7 => {
+                7..10 => {
                     let (size, digest) = (u64::from(content), Digest::of(&vec![b'x'; content.into()]));
                     Node::new(Kind::File { size, digest }, metadata)
                 }
@@ -275,4 +276,13 @@ pub(super) fn any_manifest() -> impl Strategy<Value = Manifest> {
         }
         of_nodes(Policy::from_bits(policy).unwrap(), nodes)
     })
+}
+
+#[test]
+fn the_random_trees_are_not_trivial() {
+    let mut runner = proptest::test_runner::TestRunner::deterministic();
+    let trees: Vec<_> = (0..200).map(|_| any_manifest().new_tree(&mut runner).unwrap().current()).collect();
+    let large = trees.iter().filter(|tree| tree.entries().len() >= 8).count();
+    let linked = trees.iter().filter(|tree| tree.entries().iter().any(|entry| entry.node.leader.is_some())).count();
+    assert!(large > 80 && linked > 60, "{large} of 200 are large, {linked} have hard links");
 }
