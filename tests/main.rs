@@ -1,1 +1,3 @@
 //! The tests, in reading order.
+
+mod architecture;
