@@ -1,5 +1,7 @@
 //! The one error that callers see: a stable code, what and where, the cause, and what to do next.
 
+use crate::package::PackageError;
+use crate::trust::TrustError;
 use crate::vfs::IoError;
 use std::fmt;
 
@@ -236,6 +238,44 @@ impl From<IoError> for Error {
             _ => Code::Io,
         };
         Self::new(code, error.to_string()).because(error.source)
+    }
+}
+
+impl From<TrustError> for Error {
+    fn from(error: TrustError) -> Self {
+        Self::new(trust_code(&error), error.to_string())
+    }
+}
+
+fn trust_code(error: &TrustError) -> Code {
+    match error {
+        TrustError::Key { .. } | TrustError::WeakKey | TrustError::TooManyKeys(_) => Code::Key,
+        TrustError::NoKeys => Code::NoKeys,
+        TrustError::Unsigned => Code::Unsigned,
+        TrustError::Malformed(_) | TrustError::Untrusted(_) | TrustError::Wrong => Code::Signature,
+    }
+}
+
+impl From<PackageError> for Error {
+    fn from(error: PackageError) -> Self {
+        let code = match &error {
+            PackageError::Write(source) if source.kind() == std::io::ErrorKind::StorageFull => Code::Space,
+            PackageError::Read(_) | PackageError::Write(_) | PackageError::Input { .. } => Code::Io,
+            PackageError::Changed(_) => Code::Foreign,
+            PackageError::Truncated | PackageError::Malformed(_) => Code::PackageFormat,
+            PackageError::Unsupported { .. } => Code::PackageUnsupported,
+            PackageError::Limit { .. } => Code::Limit,
+            PackageError::Digest(_) => Code::Digest,
+            PackageError::Trust(error) => trust_code(error),
+        };
+        let message = error.to_string();
+        match error {
+            PackageError::Read(source) | PackageError::Write(source) | PackageError::Input { source, .. } => {
+                Self::new(code, message).because(source)
+            }
+            PackageError::Trust(source) => Self::new(code, message).because(source),
+            _ => Self::new(code, message),
+        }
     }
 }
 

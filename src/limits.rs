@@ -50,6 +50,8 @@ pub const HISTORY_FILE: u64 = 1 << 20;
 /// Largest index (stat cache) that is read back, in bytes.
 pub const INDEX_FILE: u64 = 2 << 30;
 
+/// Most public keys that one tree trusts. A signature without the name of its key is tried with each.
+pub const TRUSTED_KEYS: usize = 64;
 /// Largest manifest of a package, unpacked, in bytes.
 pub const PACKAGE_MANIFEST: u64 = 2 << 30;
 /// Most signatures of one package.
@@ -60,6 +62,12 @@ pub const SEGMENTS: usize = 1 << 20;
 pub const SEGMENT_BYTES: u64 = 4 << 20;
 /// Largest window of a zstd payload, as a power of two. Bounds the memory of the decoder to about 8 MiB.
 pub const ZSTD_WINDOW_LOG: u32 = 23;
+/// Most memory that decoding a segment may take besides the window and what the caller keeps, in bytes.
+pub const DECODER_BYTES: u64 = 1 << 20;
+/// Longest version or architecture, in bytes.
+pub const VERSION_BYTES: usize = 64;
+/// Longest notes of a package, in bytes.
+pub const NOTES_BYTES: usize = 64 << 10;
 /// Most members of a tar.gz package, directories that it only implies included.
 pub const LEGACY_MEMBERS: usize = 2_000_000;
 /// Bytes of all paths of a tar.gz package: they are kept in memory to find what comes twice or is missing.

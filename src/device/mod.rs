@@ -10,6 +10,7 @@ mod executor;
 mod history;
 mod layout;
 mod observer;
+mod package;
 mod preflight;
 mod recover;
 mod stage;
@@ -21,6 +22,7 @@ pub use engine::{Base, Change, Engine, NoPayload, Payload, Report, Request, Sett
 pub use history::HistoryEntry;
 pub use layout::STATE_DIRECTORY;
 pub use observer::{Observer, Phase, Progress};
+pub use package::PackageSettings;
 pub use recover::{Recovered, Status, peek};
 pub use store::{Config, Generation};
 pub use tree::{Transaction, Tree};

@@ -1,1 +1,7 @@
-//! To come.
+//! Building packages from two trees, or from one.
+
+mod build;
+#[cfg(test)]
+mod tests;
+
+pub use build::{BuildReport, Options, build_full, build_patch};

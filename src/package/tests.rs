@@ -1,0 +1,617 @@
+//! Round trips, hostile packages, and the bytes of one package for ever.
+
+use super::layout::{self, MANIFEST, SIGNATURES};
+use super::*;
+use crate::codec;
+use crate::codec::v1::{self, tree_digest};
+use crate::limits;
+use crate::model::{Digest, Entry, Kind, Manifest, Metadata, Node, Policy};
+use crate::trust::{Keyring, SecretKey, TrustError};
+use proptest::prelude::*;
+use std::collections::BTreeMap;
+use std::io::{Cursor, Read};
+
+/// Contents by their paths.
+type Files = BTreeMap<String, Vec<u8>>;
+
+fn path(text: &str) -> TreePath {
+    TreePath::parse(text).unwrap()
+}
+
+fn file_node(bytes: &[u8]) -> Node {
+    let metadata = Metadata { mode: 0o644, ..Metadata::default() };
+    Node::new(Kind::File { size: bytes.len() as u64, digest: Digest::of(bytes) }, metadata)
+}
+
+fn directory() -> Node {
+    Node::new(Kind::Directory, Metadata { mode: 0o755, ..Metadata::default() })
+}
+
+/// A full package of some files without directories, each content from the payload.
+fn full(files: &Files) -> Outline {
+    let mut nodes = vec![(TreePath::root(), directory(), Source::None)];
+    nodes.extend(files.iter().map(|(name, bytes)| (path(name), file_node(bytes), Source::Payload)));
+    nodes.sort_by(|a, b| a.0.cmp(&b.0));
+    let entries = nodes.iter().map(|(path, node, _)| Entry { path: path.clone(), node: node.clone() }).collect();
+    let target = tree_digest(&Manifest::new(Policy::default(), entries).unwrap());
+    let head = Head {
+        start: Start::Anything,
+        to: "1.2.3".into(),
+        target,
+        architecture: Some("x86_64".into()),
+        policy: Policy::default(),
+        notes: "first".into(),
+    };
+    let change = |(path, node, source)| Change { path, before: None, after: Some((node, source)) };
+    Outline { head, changes: nodes.into_iter().map(change).collect() }
+}
+
+fn patch(changes: Vec<Change>) -> Outline {
+    let start = Start::Base { version: "1.2.2".into(), digest: Digest::of(b"old") };
+    let head = Head {
+        start,
+        to: "1.2.3".into(),
+        target: Digest::of(b"new"),
+        architecture: None,
+        policy: Policy::default(),
+        notes: String::new(),
+    };
+    Outline { head, changes }
+}
+
+fn keys() -> [SecretKey; 2] {
+    [1, 2].map(|seed| SecretKey::generate([seed; 32]))
+}
+
+fn ring(key: &SecretKey) -> Keyring {
+    let mut ring = Keyring::new();
+    ring.insert(key.public()).unwrap();
+    ring
+}
+
+fn build(outline: Outline, files: &Files, level: Level, signers: &[&SecretKey]) -> Result<Vec<u8>, PackageError> {
+    let (mut out, mut spool) = (Vec::new(), Cursor::new(Vec::new()));
+    let mut open = |change: &Change| -> std::io::Result<Box<dyn Read>> {
+        Ok(Box::new(Cursor::new(files[&change.path.to_string()].clone())))
+    };
+    let written = write_package(&mut out, &mut spool, outline, &mut open, level, signers)?;
+    assert_eq!(written.bytes, out.len() as u64);
+    Ok(out)
+}
+
+/// What a package promises, and its contents with the changes that they belong to.
+type Given = (Promise, Vec<(usize, Vec<u8>)>);
+
+/// Everything that a package gives to somebody who trusts the first key.
+fn read_all(bytes: &[u8]) -> Result<Given, PackageError> {
+    read_with(bytes, &ring(&keys()[0]))
+}
+
+fn read_with(bytes: &[u8], keyring: &Keyring) -> Result<Given, PackageError> {
+    let (promise, mut payload) = Package::open(bytes)?.verify(keyring)?.into_payload();
+    let mut contents = Vec::new();
+    while let Some(mut content) = payload.next_content()? {
+        let mut bytes = Vec::new();
+        content.read_to_end(&mut bytes)?;
+        contents.push((content.change(), bytes));
+    }
+    Ok((promise, contents))
+}
+
+fn some_files() -> Files {
+    let text = |n: usize| format!("line {n} of a file\n").repeat(n).into_bytes();
+    let noise: Vec<u8> = (0..3000_u32).flat_map(|n| Digest::of(&n.to_le_bytes()).0).collect();
+    [("a", text(3)), ("b.bin", noise), ("c", Vec::new()), ("d", text(500))].map(|(n, b)| (n.to_string(), b)).into()
+}
+
+/// What is wrong with an outline, or with what a reader makes of it.
+fn refusal(outline: Outline) -> String {
+    let built = build(outline, &some_files(), Level::Fast, &[]);
+    built.expect_err("it should be refused").to_string()
+}
+
+#[test]
+fn what_is_written_is_read_back() {
+    let mut files = some_files();
+    // Wider than the widest window that a decoder allows.
+    files.insert("zeros".into(), vec![0; (1 << limits::ZSTD_WINDOW_LOG) + 1]);
+    for level in [Level::Fast, Level::Default, Level::Best] {
+        let bytes = build(full(&files), &files, level, &[&keys()[0]]).unwrap();
+        let (promise, contents) = read_all(&bytes).unwrap();
+        assert_eq!(promise.head(), &full(&files).head);
+        assert_eq!(promise.changes(), full(&files).changes);
+        assert_eq!(tree_digest(&promise.manifest().unwrap()), promise.head().target);
+        let read: Files =
+            contents.into_iter().map(|(change, bytes)| (promise.changes()[change].path.to_string(), bytes)).collect();
+        assert_eq!(read, files);
+    }
+}
+
+#[test]
+fn a_package_is_the_same_bytes_for_ever() {
+    let files: Files = [("hello".to_string(), b"hello, world\n".to_vec())].into();
+    let bytes = build(full(&files), &files, Level::Fast, &[&keys()[0]]).unwrap();
+    let manifest = Package::open(bytes.as_slice()).unwrap().accept_unsigned().unwrap().id();
+    assert_eq!(
+        (bytes.len(), manifest.to_string(), Digest::of(&bytes).to_string()),
+        (VECTOR_BYTES, VECTOR_MANIFEST.into(), VECTOR.into())
+    );
+}
+
+// The manifest is frozen. The package depends on zstd besides: if only this one changes after an update of zstd, packages
+// built before and after are different files with the same name and the same signatures, and both are good.
+const VECTOR_BYTES: usize = 4096;
+const VECTOR_MANIFEST: &str = "6e6057fc0c03ecc6bc85f4db4e7445b83393d0bf12d0bb55627393865d3e3640";
+const VECTOR: &str = "e404b84e7ae33a57194634096eadce9a59b972932f613063008dc4a00531e91a";
+
+#[test]
+fn tar_lists_and_reads_the_members() {
+    let files = some_files();
+    let bytes = build(full(&files), &files, Level::Fast, &[]).unwrap();
+    let mut archive = tar::Archive::new(bytes.as_slice());
+    let mut names = Vec::new();
+    for entry in archive.entries().unwrap() {
+        let mut entry = entry.unwrap();
+        assert_eq!(entry.header().entry_type(), tar::EntryType::Regular);
+        let mut content = Vec::new();
+        entry.read_to_end(&mut content).unwrap();
+        assert_eq!(content.len() as u64, entry.size());
+        names.push(String::from_utf8(entry.path_bytes().into_owned()).unwrap());
+    }
+    assert_eq!(names, [MANIFEST, SIGNATURES, "surefoot/1/segment/00000000"]);
+}
+
+#[test]
+fn large_contents_are_alone_and_small_ones_share() {
+    let size = limits::SEGMENT_BYTES as usize;
+    let content = |seed: u32, size: usize| -> Vec<u8> {
+        (0..size as u32 / 4).flat_map(|n| ((n / 7) ^ seed).wrapping_mul(0x9E37_79B1).to_le_bytes()).collect()
+    };
+    let files: Files = [
+        ("a", content(1, 1000)),
+        ("b", content(2, size + 4)),
+        ("c", content(3, size / 2)),
+        ("d", content(4, size / 2)),
+        ("e", content(5, 4)),
+        ("f", content(6, 3 * size)),
+        ("g", Vec::new()),
+    ]
+    .map(|(name, bytes)| (name.to_string(), bytes))
+    .into();
+    let bytes = build(full(&files), &files, Level::Fast, &[&keys()[0]]).unwrap();
+    assert_eq!(bytes, build(full(&files), &files, Level::Fast, &[&keys()[0]]).unwrap());
+    let (promise, contents) = read_all(&bytes).unwrap();
+    let sizes: Vec<_> = promise.segments().iter().map(|segment| segment.contents).collect();
+    assert_eq!(sizes, [1, 1, 2, 1, 1, 1]);
+    assert!(contents.iter().map(|(_, bytes)| bytes).eq(files.values()));
+
+    // One thread writes the same.
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
+    assert_eq!(bytes, pool.install(|| build(full(&files), &files, Level::Fast, &[&keys()[0]])).unwrap());
+
+    // Skipping, from any place.
+    for read_before in [0, 1, 3] {
+        let package = Package::open(bytes.as_slice()).unwrap().verify(&ring(&keys()[0])).unwrap();
+        let (_, mut payload) = package.into_payload();
+        for _ in 0..read_before {
+            payload.next_content().unwrap().unwrap().read_exact(&mut [0; 10]).unwrap();
+        }
+        assert!(payload.skip_segment().unwrap());
+        // Segments: a | b | c d | e | f | g. From the border behind a: b. Within c: the rest of it.
+        let skipped_to = [1, 2, 2, 4][read_before];
+        assert_eq!((payload.position(), payload.position() < payload.segment_end()), (skipped_to, true));
+        let next = payload.next_content().unwrap().unwrap();
+        assert_eq!(next.change(), skipped_to + 1);
+        while payload.skip_segment().unwrap() {}
+        assert!(payload.next_content().unwrap().is_none());
+    }
+}
+
+#[test]
+fn reading_in_small_pieces_and_not_at_all_gives_the_same() {
+    struct Drip<'a>(&'a [u8], usize);
+    impl Read for Drip<'_> {
+        fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+            self.1 = (self.1 * 7 + 3) % 11;
+            if self.1 == 0 {
+                return Err(std::io::ErrorKind::Interrupted.into());
+            }
+            let length = self.1.min(buffer.len()).min(self.0.len());
+            buffer[..length].copy_from_slice(&self.0[..length]);
+            self.0 = &self.0[length..];
+            Ok(length)
+        }
+    }
+    let files = some_files();
+    let bytes = build(full(&files), &files, Level::Fast, &[&keys()[0]]).unwrap();
+    let package = Package::open(Drip(&bytes, 1)).unwrap().verify(&ring(&keys()[0])).unwrap();
+    let (_, mut payload) = package.into_payload();
+    let mut count = 0;
+    while let Some(mut content) = payload.next_content().unwrap() {
+        // Every other content is left alone, and checked all the same.
+        if count % 2 == 0 {
+            let mut bytes = Vec::new();
+            content.read_to_end(&mut bytes).unwrap();
+            assert_eq!(&bytes, files.values().nth(count).unwrap());
+        }
+        count += 1;
+    }
+    assert_eq!(count, files.len());
+}
+
+#[test]
+fn any_trusted_key_among_the_signers_is_enough() {
+    let [a, b] = keys();
+    let files = some_files();
+    let unsigned = build(full(&files), &files, Level::Fast, &[]).unwrap();
+    let error = read_with(&unsigned, &ring(&a)).unwrap_err();
+    assert!(matches!(error, PackageError::Trust(TrustError::Unsigned)), "{error:?}");
+    let accepted = Package::open(unsigned.as_slice()).unwrap().accept_unsigned().unwrap();
+    assert_eq!((accepted.signer(), accepted.promise().head().to.as_str()), (None, "1.2.3"));
+
+    let mut once = Vec::new();
+    assert_eq!(add_signature(unsigned.as_slice(), &mut once, &a).unwrap(), accepted.id());
+    assert_eq!(once, build(full(&files), &files, Level::Fast, &[&a]).unwrap());
+    assert!(matches!(
+        read_with(&once, &ring(&b)).unwrap_err(),
+        PackageError::Trust(TrustError::Untrusted(keys)) if keys == [a.public().id()]
+    ));
+    let mut twice = Vec::new();
+    add_signature(once.as_slice(), &mut twice, &b).unwrap();
+    for key in [&a, &b] {
+        let verified = Package::open(twice.as_slice()).unwrap().verify(&ring(key)).unwrap();
+        assert_eq!((verified.signer(), verified.id()), (Some(key.public().id()), accepted.id()));
+        assert_eq!(read_with(&twice, &ring(key)).unwrap().1.len(), files.len());
+    }
+    let mut again = Vec::new();
+    add_signature(twice.as_slice(), &mut again, &b).unwrap();
+    assert_eq!(again, twice);
+    let claimed: Vec<_> = Package::open(twice.as_slice()).unwrap().claimed_signers().collect();
+    assert_eq!(claimed, [a.public().id(), b.public().id()]);
+    assert!(add_signature(&twice[..twice.len() - 1], &mut Vec::new(), &b).is_err());
+}
+
+fn small_package() -> (Files, Vec<u8>) {
+    let files: Files = [("a", &b"first\n"[..]), ("b", b""), ("c", &[b'x'; 700])]
+        .map(|(name, bytes)| (name.to_string(), bytes.to_vec()))
+        .into();
+    let bytes = build(full(&files), &files, Level::Fast, &[&keys()[0]]).unwrap();
+    (files, bytes)
+}
+
+#[test]
+fn a_package_with_any_bit_changed_is_refused_or_the_same() {
+    let (_, bytes) = small_package();
+    let good = read_all(&bytes).unwrap();
+    let mut same = 0;
+    for at in 0..bytes.len() {
+        for bit in [1, 16, 128, 255] {
+            let mut changed = bytes.clone();
+            changed[at] ^= bit;
+            if let Ok(read) = read_all(&changed) {
+                assert_eq!(read, good, "byte {at}, mask {bit}");
+                same += 1;
+            }
+        }
+    }
+    // The frame of the manifest has some slack; nothing else has.
+    assert!(same < 30, "{same} changes went unnoticed");
+}
+
+#[test]
+fn a_package_cut_anywhere_or_with_more_at_its_end_is_refused() {
+    let (_, bytes) = small_package();
+    for length in 0..bytes.len() {
+        let error = read_all(&bytes[..length]).expect_err("cut");
+        assert!(matches!(error, PackageError::Truncated), "cut at {length}: {error}");
+    }
+    for more in [&[0][..], &[1], &[0; 512], &[0; 10_240], &bytes] {
+        let longer = [&bytes, more].concat();
+        assert!(matches!(read_all(&longer), Err(PackageError::Malformed(_))));
+    }
+}
+
+/// The members of a package as they are, headers and padding included.
+fn members(bytes: &[u8]) -> Vec<Vec<u8>> {
+    let mut members = Vec::new();
+    let mut at = 0;
+    while bytes[at] != 0 {
+        let size = tar::Header::from_byte_slice(&bytes[at..at + 512]).entry_size().unwrap() as usize;
+        let end = at + 512 + size.div_ceil(512) * 512;
+        members.push(bytes[at..end].to_vec());
+        at = end;
+    }
+    members
+}
+
+#[test]
+fn members_that_are_not_promised_are_refused() {
+    let size = limits::SEGMENT_BYTES as usize;
+    let files: Files = ["a", "b"].map(|name| (name.to_string(), vec![name.as_bytes()[0]; size])).into();
+    let bytes = build(full(&files), &files, Level::Fast, &[&keys()[0]]).unwrap();
+    assert!(read_all(&bytes).is_ok());
+    let parts = members(&bytes);
+    assert_eq!(parts.len(), 4);
+    let with = |order: &[usize]| {
+        let mut bytes = order.iter().map(|at| parts[*at].as_slice()).collect::<Vec<_>>().concat();
+        bytes.extend([0; 1024]);
+        bytes
+    };
+    assert_eq!(with(&[0, 1, 2, 3]), bytes);
+    for order in [
+        &[0, 1, 3, 2][..],
+        &[0, 1, 2],
+        &[0, 1, 3],
+        &[0, 1, 2, 2],
+        &[0, 1, 2, 3, 3],
+        &[0, 1, 2, 3, 1],
+        &[0, 2, 3, 1],
+        &[1, 0, 2, 3],
+        &[0, 0, 1, 2, 3],
+        &[0, 2, 3],
+        &[0, 1],
+        &[],
+    ] {
+        assert!(read_all(&with(order)).is_err(), "{order:?}");
+    }
+    // A directory, a link, an extended header, another spelling of the same number, in front of a segment or as it.
+    for kind in [b'5', b'2', b'1', b'x', b'g', b'L', b'3', b'\0'] {
+        let mut header = tar::Header::from_byte_slice(&parts[2][..512]).clone();
+        header.as_old_mut().linkflag = [kind];
+        header.set_cksum();
+        let mut changed = parts.concat();
+        changed.extend([0; 1024]);
+        let at = parts[0].len() + parts[1].len();
+        changed[at..at + 512].copy_from_slice(header.as_bytes());
+        assert!(matches!(read_all(&changed), Err(PackageError::Malformed(_))), "{}", char::from(kind));
+    }
+    assert!(read_all(&[&[0; 512], bytes.as_slice()].concat()).is_err());
+}
+
+/// A signed package of a manifest and of segments as they are given.
+fn assemble(manifest: &[u8], segments: &[&[u8]]) -> Vec<u8> {
+    let mut signatures = Vec::new();
+    sign::add(&mut signatures, &keys()[0], manifest).unwrap();
+    let mut out = Vec::new();
+    layout::write_member(&mut out, MANIFEST, &zstd::bulk::compress(manifest, 3).unwrap()).unwrap();
+    layout::write_member(&mut out, SIGNATURES, &sign::encode(&signatures)).unwrap();
+    for (index, bytes) in segments.iter().enumerate() {
+        layout::write_member(&mut out, &layout::segment_name(index), bytes).unwrap();
+    }
+    layout::write_end(&mut out).unwrap();
+    out
+}
+
+/// A package of one file whose segment a hostile signer made.
+fn with_segment(content: &[u8], codec: u16, packed: &[u8], unpacked: u64) -> Result<usize, PackageError> {
+    let files: Files = [("a".to_string(), content.to_vec())].into();
+    let good = build(full(&files), &files, Level::Fast, &[]).unwrap();
+    let promise = Package::open(good.as_slice()).unwrap().inspect_untrusted().unwrap();
+    let mut wire: v1::PackageManifest = codec::decode(&promise.encode()).unwrap();
+    let size = packed.len() as u64;
+    wire.segments = vec![v1::Segment { codec, packed: size, digest: Digest::of(packed).0, unpacked, contents: 1 }];
+    wire.memory = 9 << 20;
+    read_all(&assemble(&codec::encode(&wire), &[packed])).map(|(_, contents)| contents.len())
+}
+
+#[test]
+fn segments_that_decode_to_something_else_are_refused() {
+    let content = b"promised ".repeat(100);
+    let size = content.len() as u64;
+    let frame = |bytes: &[u8]| zstd::bulk::compress(bytes, 3).unwrap();
+    assert_eq!(with_segment(&content, 1, &frame(&content), size).unwrap(), 1);
+    assert_eq!(with_segment(&content, 0, &content, size).unwrap(), 1);
+    let malformed = |result: Result<usize, PackageError>| {
+        let error = result.expect_err("it should be refused");
+        assert!(matches!(error, PackageError::Malformed(_) | PackageError::Digest(_)), "{error:?}");
+    };
+    // A bomb: a frame that decodes to far more than promised, with and without its size in it.
+    malformed(with_segment(&content, 1, &frame(&vec![b'p'; 64 << 20])[..], size));
+    let mut streamed = zstd::stream::write::Encoder::new(Vec::new(), 3).unwrap();
+    std::io::Write::write_all(&mut streamed, &content.repeat(2)).unwrap();
+    malformed(with_segment(&content, 1, &streamed.finish().unwrap(), size));
+    // Less, more behind, two frames, an empty frame, nothing, something else.
+    malformed(with_segment(&content, 1, &frame(&content[1..]), size));
+    malformed(with_segment(&content, 1, &[&frame(&content)[..], b"x"].concat(), size));
+    malformed(with_segment(&content, 1, &[frame(&content[..9]), frame(&content[9..])].concat(), size));
+    malformed(with_segment(&content, 1, &[frame(b""), frame(&content)].concat(), size));
+    malformed(with_segment(&content, 1, &frame(&content)[..20], size));
+    malformed(with_segment(&content, 1, b"", size));
+    malformed(with_segment(&content, 1, &frame(&vec![b'q'; content.len()]), size));
+    malformed(with_segment(&content, 1, &content, size));
+    malformed(with_segment(&content, 0, &content[1..], size));
+    malformed(with_segment(&content, 0, &vec![b'q'; content.len()], size));
+    malformed(with_segment(&content, 1, &frame(&content), size + 1));
+    assert!(matches!(
+        with_segment(&content, 7, &content, size),
+        Err(PackageError::Unsupported { part: "codec", number: 7 })
+    ));
+    // A frame whose window is larger than allowed.
+    let mut wide = zstd::stream::write::Encoder::new(Vec::new(), 3).unwrap();
+    wide.window_log(limits::ZSTD_WINDOW_LOG + 1).unwrap();
+    std::io::Write::write_all(&mut wide, &content).unwrap();
+    malformed(with_segment(&content, 1, &wide.finish().unwrap(), size));
+}
+
+#[test]
+fn a_manifest_that_unpacks_beyond_the_limit_is_refused() {
+    let (_, bytes) = small_package();
+    let error = Package::open_with_limit(bytes.as_slice(), 100).unwrap_err();
+    assert!(matches!(error, PackageError::Limit { .. }), "{error}");
+    let bomb = assemble(&vec![0; 1 << 20], &[]);
+    assert!(bomb.len() < 4096);
+    let error = Package::open_with_limit(bomb.as_slice(), 1 << 19).unwrap_err();
+    assert!(matches!(error, PackageError::Limit { most: 0x8_0000, .. }), "{error}");
+    // Within the limit it is read, trusted, and still not believed.
+    assert!(matches!(read_all(&bomb), Err(PackageError::Malformed(_))));
+    let mut more = Package::open(bytes.as_slice()).unwrap().inspect_untrusted().unwrap().encode();
+    more.push(0);
+    assert!(matches!(read_all(&assemble(&more, &[])), Err(PackageError::Malformed(_))));
+}
+
+#[test]
+fn a_file_that_changes_during_the_build_stops_it() {
+    let files = some_files();
+    for other in [&b"line 3 of a fil"[..], b"line 3 of a file\nline 3 of a file\nline 3 of a fileX", &[b'x'; 9000]] {
+        let mut changed = files.clone();
+        changed.insert("a".into(), other.to_vec());
+        let error = build(full(&files), &changed, Level::Fast, &[]).unwrap_err();
+        assert_eq!(error.to_string(), "a was changed while the package was built");
+    }
+    let mut open = |_: &Change| -> std::io::Result<Box<dyn Read>> { Err(std::io::ErrorKind::NotFound.into()) };
+    let mut spool = Cursor::new(Vec::new());
+    let error = write_package(&mut Vec::new(), &mut spool, full(&files), &mut open, Level::Fast, &[]).unwrap_err();
+    assert!(matches!(error, PackageError::Input { path, .. } if path.to_string() == "a"));
+}
+
+#[test]
+fn promises_that_contradict_themselves_are_refused() {
+    let files = some_files();
+    let change = |name: &str, source: Source| Change {
+        path: path(name),
+        before: None,
+        after: Some((file_node(&files[name]), source)),
+    };
+    let with = |edit: &dyn Fn(&mut Outline)| {
+        let mut outline = full(&files);
+        edit(&mut outline);
+        refusal(outline)
+    };
+    let source = |outline: &mut Outline, at: usize, source: Source| {
+        outline.changes[at].after.as_mut().unwrap().1 = source;
+    };
+    // Full packages.
+    assert!(with(&|o| o.changes.swap(1, 2)).contains("out of order"));
+    assert!(with(&|o| o.changes[2] = o.changes[1].clone()).contains("out of order"));
+    assert!(with(&|o| drop(o.changes.pop())).contains("digest"));
+    assert!(with(&|o| drop(o.changes.remove(0))).contains("root"));
+    assert!(with(&|o| o.head.target = Digest::of(b"")).contains("digest"));
+    assert!(with(&|o| o.changes[1].before = Some(1)).contains("full package"));
+    assert!(with(&|o| o.changes[1].after = None).contains("not from a base"));
+    assert!(with(&|o| source(o, 1, Source::None)).contains("without content"));
+    assert!(with(&|o| source(o, 1, Source::Base(path("a")))).contains("no base"));
+    assert!(with(&|o| source(o, 0, Source::Payload)).contains("no file"));
+    assert!(with(&|o| source(o, 2, Source::Change(1))).contains("same content"));
+    assert!(with(&|o| o.head.to.clear()).contains("version"));
+    assert!(with(&|o| o.head.to = "1".repeat(65)).contains("version"));
+    assert!(with(&|o| o.head.to = "1\n2".into()).contains("version"));
+    assert!(with(&|o| o.head.architecture = Some("arm 64".into())).contains("architecture"));
+    assert!(with(&|o| o.head.notes = "n".repeat(limits::NOTES_BYTES + 1)).contains("limit"));
+
+    // Patches.
+    let twin = |name: &str, of: usize| Change { path: path(name), before: None, ..change("a", Source::Change(of)) };
+    let gone = |name: &str, before| Change { path: path(name), before, after: None };
+    let good = vec![change("a", Source::Payload), gone("b", Some(5)), twin("c", 0)];
+    assert!(build(patch(good.clone()), &files, Level::Fast, &[]).is_ok());
+    assert!(build(patch(Vec::new()), &files, Level::Fast, &[]).is_ok());
+    assert!(build(patch(vec![change("a", Source::Base(path("x")))]), &files, Level::Fast, &[]).is_ok());
+    assert!(refusal(patch(vec![gone("a", None)])).contains("not from a base"));
+    assert!(refusal(patch(vec![gone("", Some(1))])).contains("not from a base"));
+    assert!(refusal(patch(vec![twin("a", 0)])).contains("same content"));
+    assert!(refusal(patch(vec![gone("A", Some(1)), twin("a", 0)])).contains("same content"));
+    assert!(refusal(patch(vec![change("a", Source::Payload), twin("b", 0), twin("c", 1)])).contains("same content"));
+    let mut root = change("a", Source::Payload);
+    root.path = TreePath::root();
+    assert!(refusal(patch(vec![root])).contains("root"));
+
+    // Hard links.
+    let link = |name: &str, leader: &str, source: Source| {
+        let mut link = change("a", source);
+        link.path = path(name);
+        link.after.as_mut().unwrap().0.leader = Some(path(leader));
+        link
+    };
+    assert!(build(patch(vec![link("b", "a", Source::None)]), &files, Level::Fast, &[]).is_ok());
+    let pair = vec![change("a", Source::Payload), link("b", "a", Source::None)];
+    assert!(build(patch(pair), &files, Level::Fast, &[]).is_ok());
+    assert!(refusal(patch(vec![link("b", "a", Source::Payload)])).contains("of its own"));
+    assert!(refusal(patch(vec![link("b", "c", Source::None)])).contains("hard link"));
+    assert!(refusal(patch(vec![gone("a", Some(1)), link("b", "a", Source::None)])).contains("hard link"));
+    let chain = vec![change("a", Source::Payload), link("b", "a", Source::None), link("c", "b", Source::None)];
+    assert!(refusal(patch(chain)).contains("hard link"));
+}
+
+#[test]
+fn a_manifest_has_one_spelling() {
+    let files = some_files();
+    let change = |name: &str, source| Change {
+        path: path(name),
+        before: Some(9),
+        after: Some((file_node(&files[name]), source)),
+    };
+    let gone = Change { path: path("b.bin"), before: Some(1), after: None };
+    let changes = vec![change("a", Source::Base(path("x"))), gone, change("c", Source::Payload)];
+    for outline in [full(&files), patch(changes)] {
+        let bytes = build(outline, &files, Level::Fast, &[]).unwrap();
+        let good = Package::open(bytes.as_slice()).unwrap().inspect_untrusted().unwrap().encode();
+        let mut accepted = 0;
+        for at in 0..good.len() {
+            for mask in [1, 2, 128, 255] {
+                let mut changed = good.clone();
+                changed[at] ^= mask;
+                if let Ok(promise) = Promise::decode(&changed) {
+                    assert_eq!(promise.encode(), changed, "byte {at}, mask {mask}");
+                    accepted += 1;
+                }
+            }
+            assert!(Promise::decode(&good[..at]).is_err(), "cut at {at}");
+        }
+        assert!(accepted > 0);
+    }
+}
+
+#[test]
+fn segments_that_do_not_fit_the_contents_are_refused() {
+    let (_, bytes) = small_package();
+    let manifest = Package::open(bytes.as_slice()).unwrap().inspect_untrusted().unwrap().encode();
+    let with = |edit: &dyn Fn(&mut v1::PackageManifest)| {
+        let mut wire: v1::PackageManifest = codec::decode(&manifest).unwrap();
+        edit(&mut wire);
+        Promise::decode(&codec::encode(&wire)).map(|_| ()).map_err(|error| error.to_string())
+    };
+    assert_eq!(with(&|_| ()), Ok(()));
+    let refused = |edit: &dyn Fn(&mut v1::PackageManifest), why: &str| {
+        let message = with(edit).expect_err(why);
+        assert!(message.contains(why), "{message}");
+    };
+    refused(&|m| m.magic[7] = b'2', "not the manifest");
+    refused(&|m| m.policy = 4, "policy");
+    refused(&|m| m.memory = 1, "memory");
+    refused(&|m| m.memory = u64::MAX, "memory");
+    refused(&|m| m.segments.clear(), "in no segment");
+    refused(&|m| m.segments[0].contents = 0, "empty");
+    refused(&|m| m.segments[0].contents = 2, "size of its contents");
+    refused(&|m| m.segments[0].contents = u32::MAX, "more contents");
+    refused(&|m| m.segments[0].unpacked += 1, "size of its contents");
+    refused(&|m| m.segments[0].packed = u64::MAX, "size of its code");
+    refused(&|m| m.segments[0].codec = 2, "codec 2");
+    refused(&|m| m.segments.push(m.segments[0].clone()), "more contents");
+    refused(&|m| m.changes[1].path = b"../etc".to_vec(), "path");
+    refused(&|m| m.changes[1].path = b"/etc".to_vec(), "path");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn any_files_are_read_back(files in proptest::collection::btree_map(
+        "[a-z]{1,12}",
+        prop_oneof![
+            proptest::collection::vec(any::<u8>(), 0..2000),
+            (any::<u8>(), 0_usize..200_000).prop_map(|(byte, size)| vec![byte; size]),
+        ],
+        0..12,
+    )) {
+        let bytes = build(full(&files), &files, Level::Fast, &[&keys()[0]]).unwrap();
+        let (promise, contents) = read_all(&bytes).unwrap();
+        prop_assert_eq!(promise.changes(), full(&files).changes);
+        prop_assert!(contents.iter().map(|(_, bytes)| bytes).eq(files.values()));
+        prop_assert_eq!(&bytes, &build(full(&files), &files, Level::Fast, &[&keys()[0]]).unwrap());
+    }
+
+    #[test]
+    fn rubbish_is_no_package(bytes in proptest::collection::vec(any::<u8>(), 0..3000)) {
+        prop_assert!(Package::open(bytes.as_slice()).is_err());
+        prop_assert!(Promise::decode(&bytes).is_err());
+    }
+}
