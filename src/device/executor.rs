@@ -50,7 +50,7 @@ impl<V: Vfs> Run<'_, V> {
                 .state
                 .on(input, &mut effects)
                 .map_err(|error| Error::new(Code::Internal, "the transaction cannot go on").because(error))?;
-            for effect in effects.drain(..).collect::<Vec<_>>() {
+            for effect in std::mem::take(&mut effects) {
                 inputs.extend(self.perform(effect)?);
             }
         }
@@ -406,7 +406,7 @@ fn describe(error: &Error) -> String {
 }
 
 fn report(observer: &dyn Observer, phase: Phase, done: usize, total: usize) {
-    if done % 64 == 0 || done + 1 >= total {
+    if done.is_multiple_of(64) || done + 1 >= total {
         observer.report(Progress { phase, done: done as u64 + 1, total: total as u64 });
     }
 }

@@ -60,10 +60,12 @@ impl<V: Vfs> Engine<V> {
             sweep::collect(&self.vfs, self.current_id(), self.config.keep)?;
         } else {
             let session = self.vfs.session()?.0;
-            if let State::Trial { facts, attempt, session: seen } = found {
-                if facts.trial && seen != session && attempt >= facts.attempts {
-                    executor::can_revert(&self.vfs, &self.plan()?)?;
-                }
+            if let State::Trial { facts, attempt, session: seen } = found
+                && facts.trial
+                && seen != session
+                && attempt >= facts.attempts
+            {
+                executor::can_revert(&self.vfs, &self.plan()?)?;
             }
             self.resume(Input::Resume { session }, observer).or_else(|error| match error.code() {
                 // Recovery has done its work: what failed was the update.

@@ -56,11 +56,11 @@ impl<'a, V: Vfs> Stager<'a, V> {
             total: 0,
             first_slot: changes.iter().filter_map(staged).max().unwrap_or(0),
         };
-        for index in 0..changes.len() {
+        for (index, change) in changes.iter().enumerate() {
             if stager.needs_content(index) {
                 stager.total += stager.size(index);
-                if changes[index].source == Source::Payload {
-                    stager.wanted.insert(&changes[index].path, index);
+                if change.source == Source::Payload {
+                    stager.wanted.insert(&change.path, index);
                 }
             }
         }

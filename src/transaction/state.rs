@@ -139,7 +139,7 @@ pub struct Unexpected {
     /// The state.
     pub state: State,
     /// The input.
-    pub input: Input,
+    pub input: Box<Input>,
 }
 
 /// A record that cannot follow the ones before it.
@@ -149,7 +149,7 @@ pub struct OutOfOrder {
     /// The state before it.
     pub state: State,
     /// The record.
-    pub record: Record,
+    pub record: Box<Record>,
 }
 
 impl State {
@@ -163,7 +163,7 @@ impl State {
                     out.extend([E::Append(begin), E::Stage]);
                     S::Preparing(facts)
                 }
-                None => return Err(Unexpected { state: self, input: I::Start(begin) }),
+                None => return Err(Unexpected { state: self, input: Box::new(I::Start(begin)) }),
             },
 
             (S::Preparing(facts), I::Staged(Record::Prepared { plan, plan_size, steps })) => {
@@ -219,7 +219,7 @@ impl State {
                 out.push(E::Append(Record::End));
                 S::Idle
             }
-            (state, input) => return Err(Unexpected { state, input }),
+            (state, input) => return Err(Unexpected { state, input: Box::new(input) }),
         })
     }
 
@@ -229,7 +229,7 @@ impl State {
         Ok(match (self, record) {
             (S::Idle, begin @ R::Begin { .. }) => match Facts::of(begin) {
                 Some(facts) => S::Preparing(facts),
-                None => return Err(OutOfOrder { state: self, record: record.clone() }),
+                None => return Err(OutOfOrder { state: self, record: Box::new(record.clone()) }),
             },
             (S::Preparing(facts), R::Prepared { steps, .. }) => {
                 S::Applying { facts: Facts { steps: *steps, ..facts }, next: 0 }
@@ -245,7 +245,7 @@ impl State {
             }
             (S::Reverting { .. }, R::Reverted) => S::Closing(Outcome::Restored),
             (S::Preparing(_) | S::Closing(_), R::End) => S::Idle,
-            (state, record) => return Err(OutOfOrder { state, record: record.clone() }),
+            (state, record) => return Err(OutOfOrder { state, record: Box::new(record.clone()) }),
         })
     }
 
