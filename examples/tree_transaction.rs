@@ -2,6 +2,8 @@
 //!
 //! `cargo run --example tree_transaction -- DIRECTORY`
 
+#![allow(clippy::print_stdout)]
+
 use surefoot::device::Tree;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
