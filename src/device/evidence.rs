@@ -120,8 +120,7 @@ enum Found {
     Other,
 }
 
-/// Which end of a step stands at a place. A directory counts only if it is empty: whatever moves it would move what is
-/// in it, and what belongs to the plan has been taken out before.
+/// Which end of a step stands at a place. What is in a directory is not asked here: whoever moves it asks.
 fn look<V: Vfs>(
     vfs: &V,
     at: &Place,
@@ -146,9 +145,6 @@ fn look<V: Vfs>(
             ends
         }
     };
-    if stat.kind == FileType::Directory && (ends.before || ends.after) && !vfs.list(at)?.is_empty() {
-        return Ok(Found::Other);
-    }
     Ok(if ends.before || ends.after { Found::Is(ends) } else { Found::Other })
 }
 
@@ -245,19 +241,4 @@ pub(super) fn strays<V: Vfs>(
     }
     out.sort();
     Ok(out)
-}
-
-/// [`examine`] with nothing seen before, and with directories that may still hold what the plan takes out first.
-pub(super) fn examine_for_revert<V: Vfs>(vfs: &V, plan: &Plan, step: &Step) -> Result<Position, Error> {
-    let created_directory = step.before.is_none() && step.after.as_ref().is_some_and(Node::is_directory);
-    let became_directory = step.before.is_some() && step.after.as_ref().is_some_and(Node::is_directory);
-    if step.in_place || !(created_directory || became_directory) {
-        return examine(vfs, plan, step, &mut Seen::default());
-    }
-    // Its content is looked at apart, as strays.
-    let at = tree_place(step);
-    match (vfs.stat(&at)?, &step.after) {
-        (Some(stat), Some(after)) if could_be(&stat, after) => Ok(Position::Done),
-        _ => examine(vfs, plan, step, &mut Seen::default()),
-    }
 }

@@ -65,7 +65,7 @@ impl<V: Vfs> Run<'_, V> {
                 self.trust_sync(result).map(|()| None)
             }
             Effect::SyncAll => {
-                let result = self.vfs.sync_all();
+                let result = self.journal.sync_all(self.vfs);
                 self.trust_sync(result).map(|()| None)
             }
             Effect::Stage => Ok(Some(self.stage())),
@@ -172,6 +172,8 @@ impl<V: Vfs> Run<'_, V> {
         match position {
             Position::Done | Position::Lost => Ok(()),
             Position::NotDone if step.in_place => amend(self.vfs, &at, &step.before, &step.after, plan.policy),
+            // What is in it belongs to nobody that the plan knows: the rest has been taken out before.
+            Position::NotDone if holds_something(self.vfs, &at, &step.before)? => Err(foreign(step)),
             Position::NotDone | Position::Middle => replace(self.vfs, plan, step, seen, position),
             Position::Unstaged => {
                 Err(Error::new(Code::Digest, format!("the new content of {at} is gone from the store")))
@@ -204,6 +206,7 @@ impl<V: Vfs> Run<'_, V> {
                 moved(&aside, &at)
             }
             (Position::Middle | Position::Unstaged, ..) => Ok(()),
+            (Position::Done, ..) if holds_something(self.vfs, &at, &step.after)? => Err(stuck(vec![finding(step)])),
             (Position::Done, Some(_), Some(_)) if plan.method == Method::Exchange => {
                 Ok(self.vfs.rename(&slot, &at, Rename::Exchange)?)
             }
@@ -240,7 +243,7 @@ impl<V: Vfs> Run<'_, V> {
 pub(super) fn can_revert<V: Vfs>(vfs: &V, plan: &Plan) -> Result<(), Error> {
     let mut bad = Vec::new();
     for step in &plan.steps {
-        match evidence::examine_for_revert(vfs, plan, step)? {
+        match evidence::examine(vfs, plan, step, &mut Seen::default())? {
             Position::Lost | Position::ForeignAfter => bad.push(finding(step)),
             Position::ForeignBefore if step.in_place => bad.push(finding(step)),
             _ => {}
@@ -294,6 +297,11 @@ fn at_hand<'a>(
     Ok((plan, plan.steps.get(index).ok_or_else(missing)?, seen.get_mut(index).ok_or_else(missing)?))
 }
 
+/// Is the object that a step moves a directory with something in it?
+fn holds_something<V: Vfs>(vfs: &V, at: &Place, end: &Option<Node>) -> Result<bool, Error> {
+    Ok(end.as_ref().is_some_and(Node::is_directory) && !vfs.list(at)?.is_empty())
+}
+
 /// Takes a step forward, and looks whether what came out is what should have been there.
 fn replace<V: Vfs>(vfs: &V, plan: &Plan, step: &Step, seen: &Seen, position: Position) -> Result<(), Error> {
     let at = evidence::tree_place(step);
@@ -301,7 +309,7 @@ fn replace<V: Vfs>(vfs: &V, plan: &Plan, step: &Step, seen: &Seen, position: Pos
     let aside = layout::aside(plan.slots, step.slot);
     let came_out = |out: &Place| -> Result<bool, Error> {
         let stat = vfs.stat(out)?;
-        let empty = !step.before.as_ref().is_some_and(Node::is_directory) || vfs.list(out)?.is_empty();
+        let empty = !holds_something(vfs, out, &step.before)?;
         let same = |known: Print| stat.is_some_and(|stat| stat.inode == known.inode);
         Ok(empty && seen.tree.is_none_or(|(known, _)| same(known)))
     };

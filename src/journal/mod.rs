@@ -16,6 +16,8 @@ pub struct Journal<V: Vfs> {
     header: Header,
     next: u32,
     previous: u32,
+    /// How many frames of the epoch a barrier of this process has covered.
+    durable: u32,
 }
 
 /// Why a journal cannot be read or written.
@@ -55,7 +57,9 @@ impl<V: Vfs> Journal<V> {
     pub fn open(vfs: &V, at: &Place) -> Result<(Self, Vec<Vec<u8>>), JournalError> {
         let file = vfs.open(at, Access::Write)?;
         let found = scan::scan(|offset, buffer| read_full(vfs, &file, offset, buffer))?;
-        let journal = Self { file, header: found.header, next: found.payloads.len() as u32, previous: found.previous };
+        // What is read may still be in the cache only, so none of it counts as durable.
+        let next = found.payloads.len() as u32;
+        let journal = Self { file, header: found.header, next, previous: found.previous, durable: 0 };
         Ok((journal, found.payloads))
     }
 
@@ -68,7 +72,7 @@ impl<V: Vfs> Journal<V> {
     pub fn turn(&mut self, vfs: &V, current: [u8; 16]) -> Result<(), JournalError> {
         let header = Header { epoch: self.header.epoch + 1, current, ..self.header };
         vfs.write_at(&self.file, header.offset(), &header.encode())?;
-        (self.header, self.next, self.previous) = (header, 0, 0);
+        (self.header, self.next, self.previous, self.durable) = (header, 0, 0, 0);
         Ok(())
     }
 
@@ -77,15 +81,24 @@ impl<V: Vfs> Journal<V> {
         if payload.len() > FRAME_PAYLOAD || self.next as usize >= JOURNAL_FRAMES {
             return Err(JournalError::Full);
         }
-        let (bytes, checksum) = self.header.encode_frame(self.next, self.previous, payload);
+        let (bytes, checksum) = self.header.encode_frame(self.next, self.previous, self.durable, payload);
         vfs.write_at(&self.file, self.header.frame_offset(self.next), &bytes)?;
         (self.next, self.previous) = (self.next + 1, checksum);
         Ok(())
     }
 
     /// Makes everything appended durable.
-    pub fn sync(&self, vfs: &V) -> Result<(), IoError> {
-        vfs.sync_file(&self.file)
+    pub fn sync(&mut self, vfs: &V) -> Result<(), IoError> {
+        vfs.sync_file(&self.file)?;
+        self.durable = self.next;
+        Ok(())
+    }
+
+    /// Makes everything durable: what was appended, and whatever else was done on the file system.
+    pub fn sync_all(&mut self, vfs: &V) -> Result<(), IoError> {
+        vfs.sync_all()?;
+        self.durable = self.next;
+        Ok(())
     }
 }
 
