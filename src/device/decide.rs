@@ -82,6 +82,7 @@ impl<V: Vfs> Engine<V> {
             stage: Some(stage),
             plan: None,
             seen: Vec::new(),
+            directories: None,
             failure: None,
             keep: self.config.keep,
         };
