@@ -2,3 +2,5 @@
 
 mod architecture;
 mod crash;
+mod journal;
+mod state_machine;
