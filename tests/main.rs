@@ -3,4 +3,5 @@
 mod architecture;
 mod crash;
 mod journal;
+mod plan;
 mod state_machine;
