@@ -2,3 +2,6 @@
 
 mod architecture;
 mod crash;
+mod journal;
+mod plan;
+mod state_machine;

@@ -248,6 +248,11 @@ impl<V: Vfs> Engine<V> {
         settings: &Settings,
     ) -> Result<Record, Error> {
         let current = self.current_id();
+        if let Err(error) = self.journal.settle(&self.vfs) {
+            self.broken = true;
+            executor::mark_poisoned(&self.vfs);
+            return Err(Error::new(Code::SyncFailed, "a sync failed: what is on the disk is not known").because(error));
+        }
         self.journal.turn(&self.vfs, current).map_err(journal_error)?;
         self.records.clear();
         self.state = State::Idle;

@@ -14,6 +14,8 @@ pub struct Found {
     pub payloads: Vec<Vec<u8>>,
     /// Checksum of the last of them; zero if there is none.
     pub previous: u32,
+    /// Do the frames say that a barrier has covered the header?
+    pub settled: bool,
 }
 
 /// Reads a journal from its bytes.
@@ -65,6 +67,8 @@ pub(super) fn scan(mut read: impl FnMut(u64, &mut [u8]) -> Result<(), IoError>) 
     // a group that no barrier had covered, unless it says that a barrier had covered what is missing before it.
     let mut payloads = Vec::new();
     let (mut previous, mut ended) = (0, false);
+    // The first epoch is durable before the file has its name.
+    let mut settled = header.epoch == 0;
     for index in 0..JOURNAL_FRAMES as u32 {
         read(header.frame_offset(index), &mut block)?;
         let Some(frame) = header.decode_frame(index, &block) else {
@@ -74,6 +78,7 @@ pub(super) fn scan(mut read: impl FnMut(u64, &mut [u8]) -> Result<(), IoError>) 
         ended |= frame.previous != previous;
         if !ended {
             previous = frame.checksum;
+            settled |= frame.durable > 0;
             payloads.push(frame.payload);
         } else if frame.durable as usize > payloads.len() {
             return Err(JournalError::Damaged(format!(
@@ -82,5 +87,5 @@ pub(super) fn scan(mut read: impl FnMut(u64, &mut [u8]) -> Result<(), IoError>) 
             )));
         }
     }
-    Ok(Found { header, payloads, previous })
+    Ok(Found { header, payloads, previous, settled })
 }
