@@ -2,6 +2,7 @@
 
 mod architecture;
 mod crash;
+mod docs;
 mod journal;
 mod plan;
 mod state_machine;
