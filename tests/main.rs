@@ -1,3 +1,4 @@
 //! The tests, in reading order.
 
 mod architecture;
+mod cli;

@@ -14,8 +14,9 @@ use serde_json::{Value, json};
 #[derive(Serialize)]
 struct Item {
     number: usize,
+    record: &'static str,
     #[serde(flatten)]
-    record: Value,
+    fields: Value,
 }
 
 #[derive(Serialize)]
@@ -31,7 +32,8 @@ pub(super) fn run(global: &Global, output: &Output) -> Result<(), Error> {
     output.line(format_args!("epoch {}, state {}", status.epoch, status.state));
     for (number, record) in records.iter().enumerate() {
         output.line(format_args!("{number:>3}  {}", told(record)));
-        output.item("record", &Item { number, record: value(record) });
+        let (name, fields) = parts(record);
+        output.item("record", &Item { number, record: name, fields });
     }
     output.result(&Summary {
         epoch: status.epoch,
@@ -75,12 +77,11 @@ fn told(record: &Record) -> String {
     }
 }
 
-/// A record as an object.
-fn value(record: &Record) -> Value {
+/// The name of a record, and its fields as an object.
+fn parts(record: &Record) -> (&'static str, Value) {
     match record {
         Record::Begin { transaction, base, target, work, trial, attempts, recovery, session, time: seconds, title } => {
-            json!({
-                "record": "begin",
+            let fields = json!({
                 "transaction": hex(*transaction),
                 "base": hex(*base),
                 "target": hex(*target),
@@ -92,19 +93,18 @@ fn value(record: &Record) -> Value {
                 "time": seconds,
                 "at": time(*seconds),
                 "title": title,
-            })
+            });
+            ("begin", fields)
         }
         Record::Prepared { plan, plan_size, steps } => {
-            json!({ "record": "prepared", "plan": Digest(*plan), "plan_size": plan_size, "steps": steps })
+            ("prepared", json!({ "plan": Digest(*plan), "plan_size": plan_size, "steps": steps }))
         }
-        Record::Started => json!({ "record": "started" }),
-        Record::Applied { session } => json!({ "record": "applied", "session": hex(*session) }),
-        Record::Trying { attempt, session } => {
-            json!({ "record": "trying", "attempt": attempt, "session": hex(*session) })
-        }
-        Record::Confirmed => json!({ "record": "confirmed" }),
-        Record::Revert { cause, detail } => json!({ "record": "revert", "cause": cause, "detail": detail }),
-        Record::Reverted => json!({ "record": "reverted" }),
-        Record::End => json!({ "record": "end" }),
+        Record::Started => ("started", json!({})),
+        Record::Applied { session } => ("applied", json!({ "session": hex(*session) })),
+        Record::Trying { attempt, session } => ("trying", json!({ "attempt": attempt, "session": hex(*session) })),
+        Record::Confirmed => ("confirmed", json!({})),
+        Record::Revert { cause, detail } => ("revert", json!({ "cause": cause, "detail": detail })),
+        Record::Reverted => ("reverted", json!({})),
+        Record::End => ("end", json!({})),
     }
 }
