@@ -1,7 +1,8 @@
 //! The tests, in reading order.
 
 mod architecture;
-mod crash;
-mod journal;
 mod plan;
 mod state_machine;
+mod journal;
+mod crash;
+mod cli;

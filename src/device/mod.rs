@@ -27,6 +27,6 @@ pub use history::HistoryEntry;
 pub use layout::STATE_DIRECTORY;
 pub use observer::{Observer, Phase, Progress};
 pub use package::PackageSettings;
-pub use recover::{Recovered, Status, peek};
+pub use recover::{Recovered, Status, peek, peek_history};
 pub use store::{Config, Generation};
 pub use tree::{Transaction, Tree};
