@@ -240,3 +240,6 @@ impl<F: Fn(f64) + Sync> Observer for Rising<F> {
         self.tell_if_more(progress.fraction());
     }
 }
+
+#[cfg(test)]
+mod tests;
