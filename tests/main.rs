@@ -6,3 +6,4 @@ mod state_machine;
 mod journal;
 mod crash;
 mod cli;
+mod docs;
