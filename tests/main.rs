@@ -1,3 +1,7 @@
 //! The tests, in reading order.
 
 mod architecture;
+mod crash;
+mod journal;
+mod plan;
+mod state_machine;

@@ -19,7 +19,7 @@ use surefoot::tree::Walk;
 use surefoot::trust::SecretKey;
 use surefoot::vfs::SimVfs;
 use surefoot_fuzz::container::{CODED, CONTENTS, RAW};
-use surefoot_fuzz::journal::{SOUND, chunk};
+use surefoot_fuzz::journal::{BARRIER, SOUND, chunk};
 use surefoot_fuzz::transaction::{Scenario, check};
 use surefoot_fuzz::{archive, container};
 
@@ -72,7 +72,10 @@ fn journals() {
         chunk(SOUND | number, &bytes)
     };
     let frames = |first: u8, records: &[Record]| -> Vec<u8> {
-        let frame = |(at, record): (usize, &Record)| chunk(SOUND | (first + at as u8), &codec::encode(record));
+        let barrier = |record: &Record| if matches!(record, Record::Started | Record::Confirmed) { BARRIER } else { 0 };
+        let frame = |(at, record): (usize, &Record)| {
+            chunk(SOUND | barrier(record) | (first + at as u8), &codec::encode(record))
+        };
         records.iter().enumerate().flat_map(frame).collect()
     };
     let records = records();
@@ -140,7 +143,7 @@ fn wire() {
         let Some(bytes) = disk.read_file(&format!(".surefoot/{path}")) else { continue };
         if bytes.starts_with(&v1::PLAN_MAGIC) {
             typed("plan", 8, &bytes);
-            typed("plan_header", 1, &bytes[..49]);
+            typed("plan_header", 1, &bytes[..113]);
         } else if bytes.starts_with(&v1::GENERATION_MAGIC) {
             typed("generation", 3, &bytes);
         }

@@ -14,6 +14,7 @@ struct Input {
     current: [u8; 16],
     index: u32,
     previous: u32,
+    durable: u32,
     flip: u16,
     payload: Vec<u8>,
     raw: Vec<u8>,
@@ -29,14 +30,16 @@ fuzz_target!(|input: Input| {
     }
 
     let payload = &input.payload[..input.payload.len().min(FRAME_PAYLOAD)];
-    let (bytes, checksum) = header.encode_frame(input.index, input.previous, payload);
+    let durable = input.durable.min(input.index);
+    let (bytes, checksum) = header.encode_frame(input.index, input.previous, durable, payload);
     let frame = header.decode_frame(input.index, &bytes).expect("a frame reads back");
-    assert_eq!((frame.payload.as_slice(), frame.previous, frame.checksum), (payload, input.previous, checksum));
+    assert_eq!((frame.payload.as_slice(), frame.checksum), (payload, checksum));
+    assert_eq!((frame.previous, frame.durable), (input.previous, durable));
     assert_eq!(header.decode_frame(input.index, &flipped(&bytes, input.flip)), None);
     assert_eq!(header.decode_frame(input.index, &bytes[..bytes.len() - 1]), None);
     assert_eq!(header.decode_frame(input.index.wrapping_add(1), &bytes), None);
     if let Some(frame) = header.decode_frame(input.index, &input.raw) {
-        assert!(input.raw.starts_with(&header.encode_frame(input.index, frame.previous, &frame.payload).0));
+        assert!(input.raw.starts_with(&header.encode_frame(input.index, frame.previous, frame.durable, &frame.payload).0));
     }
 });
 

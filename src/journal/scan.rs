@@ -1,7 +1,7 @@
 //! Finding the current epoch and its frames, and telling a torn tail from damage.
 
 use super::JournalError;
-use crate::codec::frame::{Frame, Header};
+use crate::codec::frame::Header;
 use crate::limits::{JOURNAL_BLOCK, JOURNAL_FRAMES};
 use crate::vfs::IoError;
 
@@ -14,6 +14,8 @@ pub struct Found {
     pub payloads: Vec<Vec<u8>>,
     /// Checksum of the last of them; zero if there is none.
     pub previous: u32,
+    /// Do the frames say that a barrier has covered the header?
+    pub settled: bool,
 }
 
 /// Reads a journal from its bytes.
@@ -52,7 +54,9 @@ pub(super) fn scan(mut read: impl FnMut(u64, &mut [u8]) -> Result<(), IoError>) 
     };
     // A header that is neither sound nor blank was torn, or rotted later. Its epoch is known, so its frames tell: if
     // one stands, the epoch had begun.
-    let other = Header { epoch: header.epoch + 1, ..header };
+    let next = header.epoch.checked_add(1).filter(|next| *next < u64::MAX);
+    let next = next.ok_or_else(|| JournalError::Damaged("its epoch cannot have been reached by counting".into()))?;
+    let other = Header { epoch: next, ..header };
     let slot = usize::from(other.epoch % 2 == 1);
     if slots[slot].is_none() && !blank[slot] {
         read(other.frame_offset(0), &mut block)?;
@@ -61,25 +65,47 @@ pub(super) fn scan(mut read: impl FnMut(u64, &mut [u8]) -> Result<(), IoError>) 
         }
     }
 
+    // The sound frames that follow one another from the first are the records. A sound frame after these is left from
+    // a group that no barrier had covered, unless it says that a barrier had covered what is missing before it.
     let mut payloads = Vec::new();
-    let mut previous = 0;
-    let mut end = None;
+    let (mut previous, mut ended) = (0, false);
+    // The first epoch is durable before the file has its name.
+    let mut settled = header.epoch == 0;
     for index in 0..JOURNAL_FRAMES as u32 {
         read(header.frame_offset(index), &mut block)?;
-        match (header.decode_frame(index, &block), end) {
-            (Some(Frame { payload, previous: link, checksum }), None) if link == previous => {
-                payloads.push(payload);
-                previous = checksum;
-            }
-            (Some(_), None) => {
-                return Err(JournalError::Damaged(format!("record {index} does not follow the one before it")));
-            }
-            (None, None) => end = Some(index),
-            (Some(_), Some(end)) => {
-                return Err(JournalError::Damaged(format!("record {end} is not sound, but record {index} is")));
-            }
-            (None, Some(_)) => {}
+        let Some(frame) = header.decode_frame(index, &block) else {
+            ended = true;
+            continue;
+        };
+        ended |= frame.previous != previous;
+        if !ended {
+            previous = frame.checksum;
+            settled |= frame.durable > 0;
+            payloads.push(frame.payload);
+        } else if frame.durable as usize > payloads.len() {
+            return Err(JournalError::Damaged(format!(
+                "record {} is not sound, but record {index} is",
+                payloads.len()
+            )));
         }
     }
-    Ok(Found { header, payloads, previous })
+    Ok(Found { header, payloads, previous, settled })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The epoch after the last one there can be was computed: a panic, or the epoch 0 once more.
+    #[test]
+    fn an_epoch_that_has_no_next_one_is_damage() {
+        for (epoch, sound) in [(u64::MAX, false), (u64::MAX - 1, false), (u64::MAX - 2, true)] {
+            let header = Header { journal: [1; 16], epoch, current: [2; 16] };
+            let mut file = vec![0; 2 * JOURNAL_BLOCK];
+            let at = usize::try_from(header.offset()).unwrap();
+            let bytes = header.encode();
+            file[at..at + bytes.len()].copy_from_slice(&bytes);
+            assert_eq!(scan_bytes(&file).is_ok(), sound, "{epoch}");
+        }
+    }
 }
