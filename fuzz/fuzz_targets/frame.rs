@@ -39,7 +39,9 @@ fuzz_target!(|input: Input| {
     assert_eq!(header.decode_frame(input.index, &bytes[..bytes.len() - 1]), None);
     assert_eq!(header.decode_frame(input.index.wrapping_add(1), &bytes), None);
     if let Some(frame) = header.decode_frame(input.index, &input.raw) {
-        assert!(input.raw.starts_with(&header.encode_frame(input.index, frame.previous, frame.durable, &frame.payload).0));
+        assert!(
+            input.raw.starts_with(&header.encode_frame(input.index, frame.previous, frame.durable, &frame.payload).0)
+        );
     }
 });
 
