@@ -1,6 +1,7 @@
 //! The tests, in reading order.
 
 mod architecture;
+mod cli;
 mod crash;
 mod docs;
 mod journal;

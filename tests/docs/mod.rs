@@ -89,7 +89,10 @@ fn every_page_is_ascii_narrow_and_its_links_lead_somewhere() {
 #[test]
 fn a_link_that_leads_nowhere_is_found() {
     assert_eq!(broken_links("docs/ARCHITECTURE.md", "[a](crash-safety.md) [b](../src/lib.rs)"), [""; 0]);
-    assert_eq!(broken_links("docs/formats/README.md", "see [a](../crash-safety.md#x), [w](https://example.org)"), [""; 0]);
+    assert_eq!(
+        broken_links("docs/formats/README.md", "see [a](../crash-safety.md#x), [w](https://example.org)"),
+        [""; 0]
+    );
     assert_eq!(broken_links("docs/ARCHITECTURE.md", "[a](nowhere.md)"), ["docs/nowhere.md"]);
     assert_eq!(broken_links("docs/ARCHITECTURE.md", "[a](crash-safety.md#no-such)"), ["docs/crash-safety.md#no-such"]);
 }

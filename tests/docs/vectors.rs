@@ -195,7 +195,8 @@ fn keys_and_packages(out: &mut BTreeMap<&'static str, String>) {
             after: Some((Node { leader: None, ..node }, Source::Base(path("d/f")))),
         },
     ];
-    let delta = changes.iter().map(|change| ManifestChange { path: change.path.clone(), after: change.node().cloned() });
+    let delta =
+        changes.iter().map(|change| ManifestChange { path: change.path.clone(), after: change.node().cloned() });
     let target = v1::tree_digest(&tree.clone().with(delta).unwrap());
     let start = Start::Base { version: "2.0.0".into(), digest: v1::tree_digest(&tree) };
     let patch = package(start, target, changes, &key);
@@ -260,7 +261,8 @@ fn index(out: &mut BTreeMap<&'static str, String>) {
 }
 
 fn texts(out: &mut BTreeMap<&'static str, String>) {
-    let config = Config { owner: true, keys: vec![SecretKey::generate([7; 32]).public().to_pem()], ..Config::default() };
+    let config =
+        Config { owner: true, keys: vec![SecretKey::generate([7; 32]).public().to_pem()], ..Config::default() };
     out.insert("config", serde_json::to_string_pretty(&config).unwrap() + "\n");
     let entry = HistoryEntry {
         transaction: "101112131415161718191a1b1c1d1e1f".into(),
@@ -321,9 +323,9 @@ fn path(text: &str) -> TreePath {
 fn hex(bytes: &[u8]) -> String {
     let mut out = String::new();
     for (line, chunk) in bytes.chunks(16).enumerate() {
-        let pairs: Vec<String> = chunk.chunks(2).map(|pair| pair.iter().map(|b| format!("{b:02x}")).collect()).collect();
-        let shown: String =
-            chunk.iter().map(|b| if (32..127).contains(b) { char::from(*b) } else { '.' }).collect();
+        let pairs: Vec<String> =
+            chunk.chunks(2).map(|pair| pair.iter().map(|b| format!("{b:02x}")).collect()).collect();
+        let shown: String = chunk.iter().map(|b| if (32..127).contains(b) { char::from(*b) } else { '.' }).collect();
         let _ = writeln!(out, "{:08x}: {:<39}  {shown}", 16 * line, pairs.join(" "));
     }
     out
