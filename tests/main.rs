@@ -2,3 +2,7 @@
 
 mod architecture;
 mod cli;
+mod crash;
+mod journal;
+mod plan;
+mod state_machine;

@@ -7,8 +7,11 @@
 //! blocks 33-63   frames of odd epochs, one a block
 //!
 //! header  magic "SFJRNL_1" (8) | crc32c (4) | zero (4) | journal id (16) | epoch (8) | current generation (16)
-//! frame   length (4) | crc32c (4) | index (4) | crc of the frame before (4) | epoch (8) | zero (4) | payload (length)
+//! frame   length (4) | crc32c (4) | index (4) | crc of the frame before (4) | epoch (8) | durable (4) | payload (length)
 //! ```
+//!
+//! `durable` counts the frames of the epoch that a barrier had covered when this one was written. Of what no barrier
+//! has covered any part may be lost, also one before another; what was covered can only be missing through damage.
 //!
 //! Integers are little-endian. The checksum of a header covers the magic and what follows the checksum; that of a
 //! frame covers the journal id, everything of the frame but the checksum, and so ties it to its journal, epoch, index
@@ -37,6 +40,8 @@ pub struct Frame {
     pub payload: Vec<u8>,
     /// Checksum of the frame before it; that of the first is zero.
     pub previous: u32,
+    /// How many frames of the epoch were durable when it was written.
+    pub durable: u32,
     /// Its own checksum.
     pub checksum: u32,
 }
@@ -81,14 +86,14 @@ impl Header {
     }
 
     /// The bytes of a frame and its checksum.
-    pub fn encode_frame(&self, index: u32, previous: u32, payload: &[u8]) -> (Vec<u8>, u32) {
+    pub fn encode_frame(&self, index: u32, previous: u32, durable: u32, payload: &[u8]) -> (Vec<u8>, u32) {
         debug_assert!(payload.len() <= FRAME_PAYLOAD);
         let length = payload.len() as u32;
         let mut tail = Vec::with_capacity(FRAME_HEADER - 8 + payload.len());
         tail.extend_from_slice(&index.to_le_bytes());
         tail.extend_from_slice(&previous.to_le_bytes());
         tail.extend_from_slice(&self.epoch.to_le_bytes());
-        tail.extend_from_slice(&[0; 4]);
+        tail.extend_from_slice(&durable.to_le_bytes());
         tail.extend_from_slice(payload);
         let checksum = self.checksum(length, &tail);
         let mut out = length.to_le_bytes().to_vec();
@@ -107,10 +112,11 @@ impl Header {
         let tail = block.get(8..end)?;
         let checksum = word(block, 4)?;
         let epoch = u64::from_le_bytes(block.get(16..24)?.try_into().ok()?);
-        if epoch != self.epoch || word(block, 24)? != 0 || checksum != self.checksum(length, tail) {
+        let durable = word(block, 24)?;
+        if epoch != self.epoch || durable > index || checksum != self.checksum(length, tail) {
             return None;
         }
-        Some(Frame { payload: block[FRAME_HEADER..end].to_vec(), previous: word(block, 12)?, checksum })
+        Some(Frame { payload: block[FRAME_HEADER..end].to_vec(), previous: word(block, 12)?, durable, checksum })
     }
 
     fn checksum(&self, length: u32, tail: &[u8]) -> u32 {
@@ -144,9 +150,10 @@ mod tests {
 
     #[test]
     fn a_frame_belongs_to_its_journal_epoch_and_index() {
-        let (bytes, checksum) = HEADER.encode_frame(3, 11, b"payload");
+        let (bytes, checksum) = HEADER.encode_frame(3, 11, 2, b"payload");
         let frame = HEADER.decode_frame(3, &bytes).unwrap();
-        assert_eq!((frame.payload.as_slice(), frame.previous, frame.checksum), (&b"payload"[..], 11, checksum));
+        assert_eq!((frame.payload.as_slice(), frame.previous, frame.durable), (&b"payload"[..], 11, 2));
+        assert_eq!(frame.checksum, checksum);
         assert_eq!(HEADER.decode_frame(2, &bytes), None);
         assert_eq!(Header { epoch: 7, ..HEADER }.decode_frame(3, &bytes), None);
         assert_eq!(Header { journal: [8; 16], ..HEADER }.decode_frame(3, &bytes), None);

@@ -9,6 +9,7 @@ use crate::model::{Kind, Metadata, Node, Policy, TreePath};
 use crate::transaction::{Method, Plan, Step};
 use crate::tree;
 use crate::vfs::{FileType, Place, RootId, Stat, Vfs};
+use std::collections::HashMap;
 
 /// Where a step stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,14 +61,63 @@ impl Print {
     }
 }
 
-/// Finds out where a step stands.
-pub(super) fn examine<V: Vfs>(vfs: &V, plan: &Plan, step: &Step, seen: &mut Seen) -> Result<Position, Error> {
-    if step.in_place {
-        return examine_in_place(vfs, plan.policy, step);
+/// The steps of a plan that move directories, by path.
+#[derive(Debug, Default)]
+pub(super) struct Directories(HashMap<TreePath, usize>);
+
+impl Directories {
+    pub(super) fn of(plan: &Plan) -> Self {
+        let moves = |end: &Option<Node>| end.as_ref().is_some_and(Node::is_directory);
+        let steps = plan.steps.iter().enumerate();
+        let steps = steps.filter(|(_, step)| !step.in_place && (moves(&step.before) || moves(&step.after)));
+        Self(steps.map(|(index, step)| (step.path.clone(), index)).collect())
     }
+
+    /// Where the object of a step is to be looked for when it is not at its path: a file system may keep the later of
+    /// two renames and lose the earlier, and then what entered or should have left a directory is where that is.
+    fn place<V: Vfs>(&self, vfs: &V, plan: &Plan, step: &Step) -> Result<Place, Error> {
+        let at = tree_place(step);
+        let parent = step.path.parent().and_then(|parent| self.0.get(&parent));
+        let Some(parent) = parent.and_then(|index| plan.steps.get(*index)) else { return Ok(at) };
+        let slot = layout::slot(plan.slots, parent.slot);
+        let directory = match vfs.stat(&slot)? {
+            Some(stat) if stat.kind == FileType::Directory => slot,
+            _ => self.place(vfs, plan, parent)?,
+        };
+        let path = directory.path.join(step.path.name());
+        Ok(path.map_or(at, |path| Place { root: directory.root, path }))
+    }
+}
+
+/// Finds out where a step stands, and where its object in the tree is.
+pub(super) fn examine<V: Vfs>(
+    vfs: &V,
+    plan: &Plan,
+    directories: &Directories,
+    step: &Step,
+    seen: &mut Seen,
+) -> Result<(Position, Place), Error> {
     let at = tree_place(step);
+    if step.in_place {
+        return Ok((examine_in_place(vfs, plan.policy, step)?, at));
+    }
+    let position = examine_at(vfs, plan, step, &at, seen)?;
+    if matches!(position, Position::NotDone | Position::Middle | Position::Done) {
+        return Ok((position, at));
+    }
+    let elsewhere = directories.place(vfs, plan, step)?;
+    if elsewhere != at {
+        let position = examine_at(vfs, plan, step, &elsewhere, seen)?;
+        if matches!(position, Position::NotDone | Position::Middle | Position::Done) {
+            return Ok((position, elsewhere));
+        }
+    }
+    Ok((position, at))
+}
+
+fn examine_at<V: Vfs>(vfs: &V, plan: &Plan, step: &Step, at: &Place, seen: &mut Seen) -> Result<Position, Error> {
     let slot = layout::slot(plan.slots, step.slot);
-    let tree = look(vfs, &at, step, plan.policy, &mut seen.tree)?;
+    let tree = look(vfs, at, step, plan.policy, &mut seen.tree)?;
     let stored = look(vfs, &slot, step, plan.policy, &mut seen.slot)?;
     use Position as P;
     Ok(match (&step.before, &step.after) {
@@ -120,8 +170,7 @@ enum Found {
     Other,
 }
 
-/// Which end of a step stands at a place. A directory counts only if it is empty: whatever moves it would move what is
-/// in it, and what belongs to the plan has been taken out before.
+/// Which end of a step stands at a place. What is in a directory is not asked here: whoever moves it asks.
 fn look<V: Vfs>(
     vfs: &V,
     at: &Place,
@@ -146,9 +195,6 @@ fn look<V: Vfs>(
             ends
         }
     };
-    if stat.kind == FileType::Directory && (ends.before || ends.after) && !vfs.list(at)?.is_empty() {
-        return Ok(Found::Other);
-    }
     Ok(if ends.before || ends.after { Found::Is(ends) } else { Found::Other })
 }
 
@@ -186,8 +232,9 @@ fn examine_in_place<V: Vfs>(vfs: &V, policy: Policy, step: &Step) -> Result<Posi
     if !is_mixture(&now, &before.metadata, &after.metadata, policy) {
         return Ok(Position::ForeignAfter);
     }
-    let timeless = Policy { mtime: false, ..policy };
-    Ok(if now.difference(&after.metadata, timeless).is_none() { Position::Done } else { Position::NotDone })
+    // The time of a directory is set when all steps are taken.
+    let counting = Policy { mtime: policy.mtime && !after.is_directory(), ..policy };
+    Ok(if now.difference(&after.metadata, counting).is_none() { Position::Done } else { Position::NotDone })
 }
 
 fn same_type(stat: &Stat, node: &Node) -> bool {
@@ -245,19 +292,4 @@ pub(super) fn strays<V: Vfs>(
     }
     out.sort();
     Ok(out)
-}
-
-/// [`examine`] with nothing seen before, and with directories that may still hold what the plan takes out first.
-pub(super) fn examine_for_revert<V: Vfs>(vfs: &V, plan: &Plan, step: &Step) -> Result<Position, Error> {
-    let created_directory = step.before.is_none() && step.after.as_ref().is_some_and(Node::is_directory);
-    let became_directory = step.before.is_some() && step.after.as_ref().is_some_and(Node::is_directory);
-    if step.in_place || !(created_directory || became_directory) {
-        return examine(vfs, plan, step, &mut Seen::default());
-    }
-    // Its content is looked at apart, as strays.
-    let at = tree_place(step);
-    match (vfs.stat(&at)?, &step.after) {
-        (Some(stat), Some(after)) if could_be(&stat, after) => Ok(Position::Done),
-        _ => examine(vfs, plan, step, &mut Seen::default()),
-    }
 }

@@ -4,15 +4,19 @@
 //! everything new ([`stage`]), does what the state machine says ([`executor`]) by looking at evidence ([`evidence`]),
 //! and sweeps. The faces that callers use stand on top of it: [`Tree`] without packages, [`PatchExecutor`] with them.
 
+mod baseline;
+mod decide;
 mod engine;
 mod evidence;
 mod executor;
 mod history;
+mod init;
 mod layout;
 mod observer;
 mod package;
 mod preflight;
 mod recover;
+mod request;
 mod stage;
 mod store;
 mod sweep;

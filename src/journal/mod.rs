@@ -16,6 +16,10 @@ pub struct Journal<V: Vfs> {
     header: Header,
     next: u32,
     previous: u32,
+    /// How many frames of the epoch a barrier of this process has covered.
+    durable: u32,
+    /// Is the epoch known to be durable? The next one overwrites the one before it, so until then it must not begin.
+    settled: bool,
 }
 
 /// Why a journal cannot be read or written.
@@ -53,9 +57,17 @@ impl<V: Vfs> Journal<V> {
 
     /// Opens the journal: the payloads of the current epoch, in order, with a torn one at the end left out.
     pub fn open(vfs: &V, at: &Place) -> Result<(Self, Vec<Vec<u8>>), JournalError> {
+        let whole = (JOURNAL_BLOCKS * JOURNAL_BLOCK) as u64;
+        // It is made in full size before it has its name, and no crash makes it shorter.
+        if vfs.stat(at)?.is_some_and(|stat| stat.size < whole) {
+            return Err(JournalError::Damaged("it is shorter than it was made".into()));
+        }
         let file = vfs.open(at, Access::Write)?;
         let found = scan::scan(|offset, buffer| read_full(vfs, &file, offset, buffer))?;
-        let journal = Self { file, header: found.header, next: found.payloads.len() as u32, previous: found.previous };
+        // What is read may still be in the cache only, so none of it counts as durable.
+        let next = found.payloads.len() as u32;
+        let Found { header, previous, settled, .. } = found;
+        let journal = Self { file, header, next, previous, durable: 0, settled };
         Ok((journal, found.payloads))
     }
 
@@ -64,11 +76,18 @@ impl<V: Vfs> Journal<V> {
         self.header
     }
 
-    /// Begins the next epoch in the other half. Durable with the next barrier; until then the old epoch stands.
+    /// Makes the current epoch durable, unless it is known to be: what an abandoned transaction leaves may not be.
+    pub fn settle(&mut self, vfs: &V) -> Result<(), IoError> {
+        if self.settled { Ok(()) } else { self.sync(vfs) }
+    }
+
+    /// Begins the next epoch in the other half. Durable with the next barrier; until then the old epoch stands, which
+    /// is settled first.
     pub fn turn(&mut self, vfs: &V, current: [u8; 16]) -> Result<(), JournalError> {
+        self.settle(vfs)?;
         let header = Header { epoch: self.header.epoch + 1, current, ..self.header };
         vfs.write_at(&self.file, header.offset(), &header.encode())?;
-        (self.header, self.next, self.previous) = (header, 0, 0);
+        (self.header, self.next, self.previous, self.durable, self.settled) = (header, 0, 0, 0, false);
         Ok(())
     }
 
@@ -77,15 +96,24 @@ impl<V: Vfs> Journal<V> {
         if payload.len() > FRAME_PAYLOAD || self.next as usize >= JOURNAL_FRAMES {
             return Err(JournalError::Full);
         }
-        let (bytes, checksum) = self.header.encode_frame(self.next, self.previous, payload);
+        let (bytes, checksum) = self.header.encode_frame(self.next, self.previous, self.durable, payload);
         vfs.write_at(&self.file, self.header.frame_offset(self.next), &bytes)?;
         (self.next, self.previous) = (self.next + 1, checksum);
         Ok(())
     }
 
     /// Makes everything appended durable.
-    pub fn sync(&self, vfs: &V) -> Result<(), IoError> {
-        vfs.sync_file(&self.file)
+    pub fn sync(&mut self, vfs: &V) -> Result<(), IoError> {
+        vfs.sync_file(&self.file)?;
+        (self.durable, self.settled) = (self.next, true);
+        Ok(())
+    }
+
+    /// Makes everything durable: what was appended, and whatever else was done on the file system.
+    pub fn sync_all(&mut self, vfs: &V) -> Result<(), IoError> {
+        vfs.sync_all()?;
+        (self.durable, self.settled) = (self.next, true);
+        Ok(())
     }
 }
 

@@ -1,7 +1,7 @@
 //! Finding the current epoch and its frames, and telling a torn tail from damage.
 
 use super::JournalError;
-use crate::codec::frame::{Frame, Header};
+use crate::codec::frame::Header;
 use crate::limits::{JOURNAL_BLOCK, JOURNAL_FRAMES};
 use crate::vfs::IoError;
 
@@ -14,6 +14,8 @@ pub struct Found {
     pub payloads: Vec<Vec<u8>>,
     /// Checksum of the last of them; zero if there is none.
     pub previous: u32,
+    /// Do the frames say that a barrier has covered the header?
+    pub settled: bool,
 }
 
 /// Reads a journal from its bytes.
@@ -61,25 +63,29 @@ pub(super) fn scan(mut read: impl FnMut(u64, &mut [u8]) -> Result<(), IoError>) 
         }
     }
 
+    // The sound frames that follow one another from the first are the records. A sound frame after these is left from
+    // a group that no barrier had covered, unless it says that a barrier had covered what is missing before it.
     let mut payloads = Vec::new();
-    let mut previous = 0;
-    let mut end = None;
+    let (mut previous, mut ended) = (0, false);
+    // The first epoch is durable before the file has its name.
+    let mut settled = header.epoch == 0;
     for index in 0..JOURNAL_FRAMES as u32 {
         read(header.frame_offset(index), &mut block)?;
-        match (header.decode_frame(index, &block), end) {
-            (Some(Frame { payload, previous: link, checksum }), None) if link == previous => {
-                payloads.push(payload);
-                previous = checksum;
-            }
-            (Some(_), None) => {
-                return Err(JournalError::Damaged(format!("record {index} does not follow the one before it")));
-            }
-            (None, None) => end = Some(index),
-            (Some(_), Some(end)) => {
-                return Err(JournalError::Damaged(format!("record {end} is not sound, but record {index} is")));
-            }
-            (None, Some(_)) => {}
+        let Some(frame) = header.decode_frame(index, &block) else {
+            ended = true;
+            continue;
+        };
+        ended |= frame.previous != previous;
+        if !ended {
+            previous = frame.checksum;
+            settled |= frame.durable > 0;
+            payloads.push(frame.payload);
+        } else if frame.durable as usize > payloads.len() {
+            return Err(JournalError::Damaged(format!(
+                "record {} is not sound, but record {index} is",
+                payloads.len()
+            )));
         }
     }
-    Ok(Found { header, payloads, previous })
+    Ok(Found { header, payloads, previous, settled })
 }

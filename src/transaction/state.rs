@@ -183,8 +183,10 @@ impl State {
 
             (S::Applying { facts, next }, I::Stepped) if next < facts.steps => facts.forward(next + 1, out),
             (S::Applying { facts, .. }, I::Failed(cause)) => facts.revert(cause, out),
+            // What a process has read may be in the cache only: the one before it was perhaps killed between writing
+            // and the barrier. So every resumption begins with the barrier that its state stands on.
             (S::Applying { facts, .. }, I::Resume { session }) => {
-                out.push(E::Survey);
+                out.extend([E::SyncAll, E::Survey]);
                 S::Applying { facts: Facts { session, ..facts }, next: 0 }
             }
             (S::Applying { facts, next: 0 }, I::Surveyed(survey)) => match (survey, facts.recovery) {
@@ -208,10 +210,13 @@ impl State {
             }
 
             (S::Reverting { facts, left }, I::Stepped) if left > 0 => facts.backward(left - 1, out),
-            (S::Reverting { facts, .. }, I::Resume { .. }) => facts.backward(facts.steps, out),
+            (S::Reverting { facts, .. }, I::Resume { .. }) => {
+                out.push(E::SyncJournal);
+                facts.backward(facts.steps, out)
+            }
 
             (S::Closing(outcome), I::Resume { .. }) => {
-                out.push(E::Sweep);
+                out.extend([E::SyncJournal, E::Sweep]);
                 S::Closing(outcome)
             }
             (S::Closing(_), I::Swept) => {

@@ -101,6 +101,10 @@ pub struct PlanHeader {
     pub method: Method,
     /// Bit 0: owner counts; bit 1: time counts.
     pub policy: u8,
+    /// SHA-256 of the generation file that the transaction has written; zeros if it has written none.
+    pub state: [u8; 32],
+    /// SHA-256 of the manifest file that it has written; zeros if it has written none.
+    pub manifest: [u8; 32],
     /// How many steps follow.
     pub steps: u32,
 }

@@ -342,8 +342,8 @@ impl Vfs for SimVfs {
         self.call(Nature::Read, "stat", format_args!("{at}"), |state| {
             let id = match state.spot(at) {
                 Ok(Spot { id: Some(id), .. }) => id,
-                // Where a file stands, the directory that the path names does not exist.
-                Ok(_) | Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
+                // Where a file or a link stands, the directory that the path names does not exist.
+                Ok(_) | Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(None),
                 Err(errno) => return Err(errno),
             };
             Ok(state.live.inode(id).map(stat_of))

@@ -272,7 +272,7 @@ fn the_errors_are_those_of_linux() {
     let stat = |path: &str| vfs.stat(&place(path)).map_err(errno);
     assert_eq!(stat("none/x"), Ok(None));
     assert_eq!(stat("f/x"), Ok(None));
-    assert_eq!(stat("s/g"), Err(Errno::LOOP));
+    assert_eq!(stat("s/g"), Ok(None));
     assert_eq!(stat("s").unwrap().unwrap().kind, FileType::Symlink);
     assert_eq!(stat("").unwrap().unwrap().links, 5, "three directories and the state");
     use Rename::{Exchange, NoReplace, Replace};

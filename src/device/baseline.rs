@@ -1,0 +1,172 @@
+//! What is recorded of a tree: what changes start from, and how it is compared and written.
+
+use super::engine::Engine;
+use super::layout;
+use super::observer::{Observer, Phase, Progress};
+use super::request::{Base, Change, Request, Source, VerifyDepth};
+use super::store::{self, Generation};
+use crate::codec::v1;
+use crate::error::{Code, Error};
+use crate::limits;
+use crate::model::{Digest, Entry, Manifest, ManifestChange, Node, TreePath};
+use crate::tree;
+use crate::vfs::{Place, Vfs};
+use std::collections::{BTreeMap, BTreeSet};
+
+impl<V: Vfs> Engine<V> {
+    /// What every change starts from. Adds what the manifest needs besides: unrecorded parents, and hard links whose
+    /// first name changes.
+    pub(super) fn before(
+        &self,
+        request: &mut Request,
+        manifest: Option<&Manifest>,
+    ) -> Result<Vec<Option<Node>>, Error> {
+        if request.base == Base::Recorded {
+            let manifest =
+                manifest.ok_or_else(|| Error::new(Code::Untracked, "the content of the tree is not recorded"))?;
+            return Ok(request.changes.iter().map(|change| manifest.get(&change.path).cloned()).collect());
+        }
+        let mut before = BTreeMap::new();
+        for change in &request.changes {
+            let mut node = tree::node_at(&self.vfs, &Place::tree(&change.path))?;
+            if let (Some(node), Some(recorded)) = (&mut node, manifest.and_then(|manifest| manifest.get(&change.path)))
+            {
+                node.leader.clone_from(&recorded.leader);
+            }
+            before.insert(change.path.clone(), node);
+        }
+        if let Some(manifest) = manifest {
+            self.add_parents(request, manifest, &mut before)?;
+            add_followers(request, manifest, &mut before);
+            // What was never recorded needs no record of its removal.
+        }
+        request.changes.sort_by(|a, b| a.path.cmp(&b.path));
+        Ok(before.into_values().collect())
+    }
+
+    fn add_parents(
+        &self,
+        request: &mut Request,
+        manifest: &Manifest,
+        before: &mut BTreeMap<TreePath, Option<Node>>,
+    ) -> Result<(), Error> {
+        let mut added = Vec::new();
+        for change in request.changes.iter().filter(|change| change.after.is_some()) {
+            let mut parent = change.path.parent();
+            while let Some(path) = parent {
+                if before.contains_key(&path) || manifest.get(&path).is_some() {
+                    break;
+                }
+                let node = tree::node_at(&self.vfs, &Place::tree(&path))?;
+                added.push(Change { path: path.clone(), after: node.clone(), source: Source::None });
+                parent = path.parent();
+                before.insert(path, node);
+            }
+        }
+        request.changes.extend(added);
+        Ok(())
+    }
+
+    pub(super) fn verify_before(
+        &self,
+        manifest: Option<&Manifest>,
+        depth: VerifyDepth,
+        observer: &dyn Observer,
+    ) -> Result<(), Error> {
+        let (Some(manifest), true) = (manifest, depth != VerifyDepth::Touched) else { return Ok(()) };
+        let verification = self.compare(manifest, depth == VerifyDepth::Full, observer)?;
+        if verification.findings.is_empty() {
+            return Ok(());
+        }
+        Err(Error::new(Code::Changed, "the tree is not as it was recorded").listing(verification.findings))
+    }
+
+    /// Compares the tree with a manifest; `full` reads every content.
+    pub(super) fn compare(
+        &self,
+        manifest: &Manifest,
+        full: bool,
+        observer: &dyn Observer,
+    ) -> Result<tree::Verification, Error> {
+        let index = if full { None } else { self.read_index() };
+        let depth = index.as_ref().map_or(tree::Depth::Full, tree::Depth::Index);
+        let progress = |done, total| {
+            observer.report(Progress { phase: Phase::Check, done, total });
+        };
+        Ok(tree::verify(&self.vfs, manifest, true, depth, &progress)?)
+    }
+
+    fn read_index(&self) -> Option<tree::Index> {
+        let bytes = store::read_file(&self.vfs, &layout::index(), limits::INDEX_FILE).ok()?;
+        tree::Index::decode(&bytes).ok()
+    }
+
+    /// Records the stat cache. It is only a cache: nothing is lost if it is.
+    pub fn write_index(&self, index: &tree::Index) -> Result<(), Error> {
+        Ok(store::replace_file(&self.vfs, &layout::index_new(), &layout::index(), &index.encode())?)
+    }
+}
+
+pub(super) fn manifest_changes(changes: &[Change]) -> Vec<ManifestChange> {
+    changes.iter().map(|change| ManifestChange { path: change.path.clone(), after: change.after.clone() }).collect()
+}
+
+/// Hard links whose first name goes or changes get another first name.
+fn add_followers(request: &mut Request, manifest: &Manifest, before: &mut BTreeMap<TreePath, Option<Node>>) {
+    let mut heirs: BTreeMap<TreePath, TreePath> = BTreeMap::new();
+    let mut added = Vec::new();
+    for Entry { path, node } in manifest.entries() {
+        let Some(leader) = &node.leader else { continue };
+        if before.contains_key(path) || !before.contains_key(leader) {
+            continue;
+        }
+        let mut after = node.clone();
+        after.leader = heirs.get(leader).cloned();
+        heirs.entry(leader.clone()).or_insert_with(|| path.clone());
+        added.push((path.clone(), node.clone(), after));
+    }
+    for (path, node, after) in added {
+        request.changes.push(Change { path: path.clone(), after: Some(after), source: Source::Base(path.clone()) });
+        before.insert(path, Some(node));
+    }
+}
+
+/// Adds the directories whose time the changes disturb, where times are part of the identity.
+pub(super) fn add_disturbed(request: &mut Request, manifest: &Manifest) {
+    let touched: BTreeSet<&TreePath> = request.changes.iter().map(|change| &change.path).collect();
+    let parents: BTreeSet<TreePath> = request.changes.iter().filter_map(|change| change.path.parent()).collect();
+    let added: Vec<Change> = parents
+        .into_iter()
+        .filter(|parent| !touched.contains(parent))
+        .filter_map(|path| {
+            let node = manifest.get(&path)?.clone();
+            Some(Change { path, after: Some(node), source: Source::None })
+        })
+        .collect();
+    request.changes.extend(added);
+    request.changes.sort_by(|a, b| a.path.cmp(&b.path));
+}
+
+/// Writes what the tree will hold: as changes to what is written already, or whole when that is shorter to read. Gives
+/// the digest of the file.
+pub(super) fn write_manifest<V: Vfs>(
+    vfs: &V,
+    base: &Generation,
+    generation: &mut Generation,
+    manifest: Option<Manifest>,
+    delta: &[ManifestChange],
+) -> Result<Option<Digest>, Error> {
+    let Some(manifest) = manifest else { return Ok(None) };
+    let known = manifest.entries().len();
+    // A delta of half the manifest, or a long chain of them, costs more to read than it saves to write.
+    let whole = base.manifests.is_empty() || base.manifests.len() > limits::MANIFEST_DELTAS || 2 * delta.len() > known;
+    let bytes = if whole {
+        v1::encode_manifest(&manifest)
+    } else {
+        generation.manifests.clone_from(&base.manifests);
+        v1::encode_manifest_delta(manifest.policy(), delta)
+    };
+    generation.manifests.push(generation.id);
+    store::write_file(vfs, &layout::manifest(generation.id), &bytes)?;
+    Ok(Some(Digest::of(&bytes)))
+}

@@ -1,0 +1,75 @@
+//! `Engine::init`: a tree is taken under care.
+
+use super::engine::{Engine, lock};
+use super::history::{self, HistoryEntry};
+use super::layout;
+use super::store::{self, Config, Generation};
+use crate::codec::v1;
+use crate::error::{Code, Error};
+use crate::journal::Journal;
+use crate::model::Manifest;
+use crate::vfs::{Rename, Vfs};
+
+impl<V: Vfs> Engine<V> {
+    /// Takes a tree under care: writes its state directory. `manifest` is what it holds; without it nothing is
+    /// recorded, and only what transactions touch is known.
+    pub fn init(vfs: V, config: Config, version: &str, manifest: Option<&Manifest>) -> Result<Self, Error> {
+        let lock = lock(&vfs)?;
+        if vfs.stat(&layout::journal())?.is_some() {
+            return Err(Error::new(Code::Initialised, "the tree is under surefoot's care already"));
+        }
+        let capabilities = {
+            store::ensure_dir(&vfs, &layout::scratch())?;
+            vfs.capabilities(&layout::scratch())?
+        };
+        if !capabilities.atomic_rename {
+            return Err(Error::new(Code::FileSystem, "the file system of the tree does not rename atomically"));
+        }
+        // Without a journal nothing here counts: it is left from an init that was interrupted.
+        for left in [layout::journal_new(), layout::config(), layout::config_new()] {
+            if vfs.stat(&left)?.is_some() {
+                vfs.remove_file(&left)?;
+            }
+        }
+        store::ensure_dir(&vfs, &layout::generations())?;
+        store::ensure_dir(&vfs, &layout::manifests())?;
+        let id = vfs.fresh_id()?;
+        vfs.mkdir(&layout::generation(id))?;
+        let mut generation = Generation {
+            id,
+            parent: None,
+            version: version.into(),
+            digest: None,
+            manifests: Vec::new(),
+            policy: config.policy(),
+            time: vfs.now().seconds,
+            title: "init".into(),
+        };
+        if let Some(manifest) = manifest {
+            store::write_file(&vfs, &layout::manifest(id), &v1::encode_manifest(manifest))?;
+            generation.digest = Some(v1::tree_digest(manifest));
+            generation.manifests.push(id);
+            generation.policy = manifest.policy();
+        }
+        generation.write(&vfs)?;
+        config.write(&vfs)?;
+        Journal::create(&vfs, &layout::journal_new(), vfs.fresh_id()?, id)?;
+        vfs.sync_all()?;
+        vfs.rename(&layout::journal_new(), &layout::journal(), Rename::NoReplace)?;
+        vfs.sync_all()?;
+        history::append(
+            &vfs,
+            &HistoryEntry {
+                transaction: layout::hex(id),
+                time: generation.time,
+                work: "init".into(),
+                from: String::new(),
+                to: version.into(),
+                outcome: "kept".into(),
+                cause: String::new(),
+                title: "init".into(),
+            },
+        )?;
+        Self::with_lock(vfs, lock)
+    }
+}

@@ -1,0 +1,258 @@
+//! The workloads, as a table that reads like the specification.
+
+use std::io::{Cursor, Read as _};
+use surefoot::device::{Config, Engine, PackageSettings, Settings};
+use surefoot::model::Policy;
+use surefoot::package::{Level, Package};
+use surefoot::publish::{Options as BuildOptions, build_patch};
+use surefoot::tree::{Walk, scan};
+use surefoot::vfs::SimVfs;
+use surefoot::vfs::sim::{Options, Snapshot};
+
+/// One workload: a tree before and a tree after.
+#[derive(Clone, Copy)]
+pub struct Workload {
+    pub name: &'static str,
+    pub old: fn(&SimVfs),
+    pub new: fn(&SimVfs),
+    pub policy: Policy,
+}
+
+const PLAIN: Policy = Policy { owner: false, mtime: false };
+
+const fn workload(name: &'static str, old: fn(&SimVfs), new: fn(&SimVfs)) -> Workload {
+    Workload { name, old, new, policy: PLAIN }
+}
+
+/// Every workload that is swept.
+pub const WORKLOADS: &[Workload] = &[
+    workload(
+        "removal first",
+        |d| _ = d.write_file("a", "gone").write_file("b", "old b").write_file("c", "old c"),
+        |d| _ = d.write_file("b", "new b").write_file("c", "new c, longer"),
+    ),
+    workload(
+        "removal last",
+        |d| _ = d.write_file("a", "old a").write_file("z/z", "gone"),
+        |d| _ = d.write_file("a", "new a").write_file("b", "brand new"),
+    ),
+    workload(
+        "mode only",
+        |d| {
+            _ = d
+                .write_file("a", "a")
+                .write_file("b", "b")
+                .make_dir("d")
+                .chmod("a", 0o644)
+                .chmod("d", 0o700)
+                .chmod("", 0o755)
+        },
+        |d| {
+            _ = d
+                .write_file("a", "a")
+                .write_file("b", "b")
+                .make_dir("d")
+                .chmod("a", 0o4755)
+                .chmod("d", 0o711)
+                .chmod("", 0o750)
+        },
+    ),
+    workload(
+        "file to directory and back",
+        |d| _ = d.write_file("a", "file").write_file("d/x", "x").write_file("d/y", "y"),
+        |d| _ = d.write_file("a/x", "x").write_file("a/b/y", "y").write_file("d", "file"),
+    ),
+    workload(
+        "file to symlink, symlink to directory",
+        |d| _ = d.write_file("a", "file").make_symlink("a", "l").write_file("k", "k"),
+        |d| _ = d.make_symlink("k", "a").write_file("l/x", "x").write_file("k", "k"),
+    ),
+    workload(
+        "rename chain and swap",
+        |d| {
+            _ = d
+                .write_file("a", "1")
+                .write_file("b", "2")
+                .write_file("c", "3")
+                .write_file("x", "x")
+                .write_file("y", "y")
+        },
+        |d| {
+            _ = d
+                .write_file("b", "1")
+                .write_file("c", "2")
+                .write_file("d", "3")
+                .write_file("x", "y")
+                .write_file("y", "x")
+        },
+    ),
+    workload(
+        "nested new directories, empty ones too",
+        |d| _ = d.write_file("keep", "k"),
+        |d| {
+            _ = d
+                .write_file("keep", "k")
+                .write_file("n/e/s/t", "deep")
+                .make_dir("empty/er")
+                .make_symlink("../keep", "n/k")
+        },
+    ),
+    workload(
+        "replaced running binary",
+        |d| _ = d.write_file("bin/app", vec![1; 9000]).chmod("bin/app", 0o755).write_file("lib/so", vec![2; 5000]),
+        |d| _ = d.write_file("bin/app", vec![3; 9100]).chmod("bin/app", 0o755).write_file("lib/so", vec![4; 4000]),
+    ),
+    workload(
+        "zero-byte file",
+        |d| _ = d.write_file("empty", "").write_file("full", "x").write_file("third", "3"),
+        |d| _ = d.write_file("empty", "y").write_file("full", "").write_file("new", ""),
+    ),
+    workload(
+        "hard-link group",
+        |d| {
+            _ = d
+                .write_file("a", "1")
+                .make_link("a", "b")
+                .make_link("a", "c")
+                .write_file("p", "p")
+                .write_file("q", "p")
+                .write_file("s", "s")
+                .make_link("s", "t")
+        },
+        |d| {
+            _ = d
+                .write_file("b", "1")
+                .make_link("b", "c")
+                .make_link("b", "d")
+                .write_file("p", "p")
+                .make_link("p", "q")
+                .write_file("s", "s")
+                .write_file("t", "s")
+        },
+    ),
+    workload("empty patch", |d| _ = d.write_file("a", "1"), |d| _ = d.write_file("a", "1")),
+    Workload {
+        policy: Policy { owner: true, mtime: false },
+        ..workload(
+            "owner and xattr change",
+            |d| {
+                _ = d
+                    .write_file("a", "1")
+                    .chown("a", 1, 1)
+                    .write_file("b", "2")
+                    .attribute("b", "user.k", "old")
+                    .make_dir("d")
+                    .chown("d", 5, 5)
+                    .write_file("e", "e")
+            },
+            |d| {
+                _ = d
+                    .write_file("a", "1")
+                    .chown("a", 2, 3)
+                    .write_file("b", "2")
+                    .attribute("b", "user.k", "new")
+                    .attribute("b", "user.l", "")
+                    .make_dir("d")
+                    .chown("d", 6, 5)
+                    .attribute("d", "user.d", "d")
+                    .write_file("e", "e")
+                    .chown("e", 7, 7)
+                    .chmod("e", 0o4755)
+            },
+        )
+    },
+    Workload {
+        policy: Policy { owner: true, mtime: true },
+        ..workload(
+            "times count",
+            |d| {
+                _ = d
+                    .write_file("d/a", "1")
+                    .write_file("d/b", "2")
+                    .touch("d/a", 10)
+                    .touch("d/b", 20)
+                    .touch("d", 30)
+                    .touch("", 40)
+            },
+            |d| {
+                _ = d
+                    .write_file("d/a", "1")
+                    .write_file("d/b", "3")
+                    .write_file("d/c", "4")
+                    .touch("d/a", 11)
+                    .touch("d/b", 21)
+                    .touch("d/c", 22)
+                    .touch("d", 30)
+                    .touch("", 40)
+            },
+        )
+    },
+];
+
+/// Three hundred files: swept with a smaller budget.
+pub const MANY: Workload = workload("300 files", |d| many(d, 0), |d| many(d, 1));
+
+fn many(disk: &SimVfs, version: u32) {
+    for n in 0..300 {
+        let gone = n % 7 == 3;
+        match (version, n % 3) {
+            (1, _) if gone => {}
+            (1, 0) => _ = disk.write_file(&format!("d{}/f{n}", n % 10), format!("version 1 of {n}")),
+            _ => _ = disk.write_file(&format!("d{}/f{n}", n % 10), format!("file {n}")),
+        }
+    }
+}
+
+/// A workload made ready: a disk under care, the package that changes it, and what its tree is before and after.
+pub struct Prepared {
+    pub name: &'static str,
+    pub disk: SimVfs,
+    pub package: Vec<u8>,
+    pub old: Snapshot,
+    pub new: Snapshot,
+}
+
+impl Prepared {
+    pub fn new(workload: &Workload, options: Options) -> Self {
+        let disk = SimVfs::with(options.clone());
+        (workload.old)(&disk);
+        let wanted = SimVfs::with(Options { limit_bytes: None, limit_inodes: None, ..options });
+        (workload.new)(&wanted);
+        let walk = Walk { policy: workload.policy, state_inside: true };
+        let before = scan(&disk, &walk, &|_, _| ()).unwrap();
+        let after = scan(&wanted, &walk, &|_, _| ()).unwrap();
+        let mut package = Vec::new();
+        let how = BuildOptions {
+            to: "2.0.0".into(),
+            architecture: None,
+            notes: String::new(),
+            level: Level::Fast,
+            signers: &[],
+        };
+        let mut spool = Cursor::new(Vec::new());
+        build_patch(("1.0.0", &before), (&after, &wanted), &how, &mut spool, &mut package).unwrap();
+        let (old, new) = if workload.policy.mtime {
+            (disk.snapshot_with_times(), wanted.snapshot_with_times())
+        } else {
+            (disk.snapshot(), wanted.snapshot())
+        };
+        let config = Config { owner: workload.policy.owner, mtime: workload.policy.mtime, ..Config::default() };
+        drop(Engine::init(disk.clone(), config, "1.0.0", Some(&before)).unwrap());
+        Self { name: workload.name, disk: disk.reboot_clean(), package, old, new }
+    }
+
+    pub fn snapshot(&self, disk: &SimVfs) -> Snapshot {
+        if self.times() { disk.snapshot_with_times() } else { disk.snapshot() }
+    }
+
+    fn times(&self) -> bool {
+        self.name == "times count"
+    }
+
+    /// Applies the package.
+    pub fn apply(&self, engine: &mut Engine<SimVfs>, settings: Settings) -> Result<(), surefoot::Error> {
+        let package = Package::open(self.package.as_slice().take(u64::MAX))?.accept_unsigned()?;
+        let settings = PackageSettings { settings, ..PackageSettings::default() };
+        engine.apply(package, &settings, &()).map(drop)
+    }
+}
