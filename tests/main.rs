@@ -6,4 +6,5 @@ mod crash;
 mod docs;
 mod journal;
 mod plan;
+mod service_patch;
 mod state_machine;
