@@ -8,10 +8,10 @@ use super::store::{self, Generation};
 use crate::codec::v1;
 use crate::error::{Code, Error};
 use crate::limits;
-use crate::model::{Entry, Manifest, ManifestChange, Node, TreePath};
+use crate::model::{Digest, Entry, Manifest, ManifestChange, Node, TreePath};
 use crate::tree;
 use crate::vfs::{Place, Vfs};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 impl<V: Vfs> Engine<V> {
     /// What every change starts from. Adds what the manifest needs besides: unrecorded parents, and hard links whose
@@ -131,15 +131,32 @@ fn add_followers(request: &mut Request, manifest: &Manifest, before: &mut BTreeM
     }
 }
 
-/// Writes what the tree will hold: as changes to what is written already, or whole when that is shorter to read.
+/// Adds the directories whose time the changes disturb, where times are part of the identity.
+pub(super) fn add_disturbed(request: &mut Request, manifest: &Manifest) {
+    let touched: BTreeSet<&TreePath> = request.changes.iter().map(|change| &change.path).collect();
+    let parents: BTreeSet<TreePath> = request.changes.iter().filter_map(|change| change.path.parent()).collect();
+    let added: Vec<Change> = parents
+        .into_iter()
+        .filter(|parent| !touched.contains(parent))
+        .filter_map(|path| {
+            let node = manifest.get(&path)?.clone();
+            Some(Change { path, after: Some(node), source: Source::None })
+        })
+        .collect();
+    request.changes.extend(added);
+    request.changes.sort_by(|a, b| a.path.cmp(&b.path));
+}
+
+/// Writes what the tree will hold: as changes to what is written already, or whole when that is shorter to read. Gives
+/// the digest of the file.
 pub(super) fn write_manifest<V: Vfs>(
     vfs: &V,
     base: &Generation,
     generation: &mut Generation,
     manifest: Option<Manifest>,
     delta: &[ManifestChange],
-) -> Result<(), Error> {
-    let Some(manifest) = manifest else { return Ok(()) };
+) -> Result<Option<Digest>, Error> {
+    let Some(manifest) = manifest else { return Ok(None) };
     let known = manifest.entries().len();
     // A delta of half the manifest, or a long chain of them, costs more to read than it saves to write.
     let whole = base.manifests.is_empty() || base.manifests.len() > limits::MANIFEST_DELTAS || 2 * delta.len() > known;
@@ -150,5 +167,6 @@ pub(super) fn write_manifest<V: Vfs>(
         v1::encode_manifest_delta(manifest.policy(), delta)
     };
     generation.manifests.push(generation.id);
-    Ok(store::write_file(vfs, &layout::manifest(generation.id), &bytes)?)
+    store::write_file(vfs, &layout::manifest(generation.id), &bytes)?;
+    Ok(Some(Digest::of(&bytes)))
 }

@@ -1,6 +1,6 @@
 //! `Engine`: transactions on one tree.
 
-use super::baseline::{manifest_changes, write_manifest};
+use super::baseline::{add_disturbed, manifest_changes, write_manifest};
 use super::executor::{self, Run, Staged, Staging};
 use super::history::{self, HistoryEntry};
 use super::layout::{self, Id};
@@ -115,6 +115,9 @@ impl<V: Vfs> Engine<V> {
         if let Some(pair) = request.changes.windows(2).find(|pair| pair[0].path == pair[1].path) {
             return Err(Error::new(Code::Path, format!("{} is given twice", pair[0].path)));
         }
+        if let Some(manifest) = manifest.as_ref().filter(|_| policy.mtime) {
+            add_disturbed(&mut request, manifest);
+        }
         let before = self.before(&mut request, manifest.as_ref())?;
         let delta = manifest_changes(&request.changes);
         if let Some(old) = manifest.take() {
@@ -163,9 +166,9 @@ impl<V: Vfs> Engine<V> {
                 let again = || Error::new(Code::Internal, "staged twice");
                 let (steps, seen) = stager.take().ok_or_else(again)?.run(payload)?;
                 let mut generation = generation.take().ok_or_else(again)?;
-                write_manifest(vfs, &base, &mut generation, manifest.take(), &delta)?;
-                generation.write(vfs)?;
-                let plan = Plan { transaction: id, slots: id, method, policy, steps };
+                let manifest = write_manifest(vfs, &base, &mut generation, manifest.take(), &delta)?;
+                let state = Some(generation.write(vfs)?);
+                let plan = Plan { transaction: id, slots: id, method, policy, state, manifest, steps };
                 let prepared = write_plan(vfs, &plan)?;
                 Ok(Staged { plan, seen, prepared })
             });
@@ -178,6 +181,7 @@ impl<V: Vfs> Engine<V> {
                 stage: Some(stage),
                 plan: None,
                 seen: Vec::new(),
+                directories: None,
                 failure: None,
                 keep: self.config.keep,
             };
@@ -204,6 +208,7 @@ impl<V: Vfs> Engine<V> {
             stage: None,
             plan,
             seen: Vec::new(),
+            directories: None,
             failure: None,
             keep: self.config.keep,
         };

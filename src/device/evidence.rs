@@ -9,17 +9,18 @@ use crate::model::{Kind, Metadata, Node, Policy, TreePath};
 use crate::transaction::{Method, Plan, Step};
 use crate::tree;
 use crate::vfs::{FileType, Place, RootId, Stat, Vfs};
+use std::collections::HashMap;
 
 /// Where a step stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Position {
     /// The old object is in the tree, the new one in the slot.
     NotDone,
-    /// The old object is aside, the new one still in the slot (only with [`Method::MoveAside`]).
+    /// Nothing is in the tree: the old object is kept, the new one not moved yet (only without exchange).
     Middle,
     /// The new object is in the tree, the old one in the slot.
     Done,
-    /// The old object is in the tree, or aside, but the new one is nowhere.
+    /// The old object is in the tree, or kept, but the new one is nowhere.
     Unstaged,
     /// The new object is in the tree, but the old one is nowhere.
     Lost,
@@ -60,27 +61,77 @@ impl Print {
     }
 }
 
-/// Finds out where a step stands.
-pub(super) fn examine<V: Vfs>(vfs: &V, plan: &Plan, step: &Step, seen: &mut Seen) -> Result<Position, Error> {
-    if step.in_place {
-        return examine_in_place(vfs, plan.policy, step);
+/// The steps of a plan that move directories, by path.
+#[derive(Debug, Default)]
+pub(super) struct Directories(HashMap<TreePath, usize>);
+
+impl Directories {
+    pub(super) fn of(plan: &Plan) -> Self {
+        let moves = |end: &Option<Node>| end.as_ref().is_some_and(Node::is_directory);
+        let steps = plan.steps.iter().enumerate();
+        let steps = steps.filter(|(_, step)| !step.in_place && (moves(&step.before) || moves(&step.after)));
+        Self(steps.map(|(index, step)| (step.path.clone(), index)).collect())
     }
+
+    /// Where the object of a step is to be looked for when it is not at its path: a file system may keep the later of
+    /// two renames and lose the earlier, and then what entered or should have left a directory is where that is.
+    fn place<V: Vfs>(&self, vfs: &V, plan: &Plan, step: &Step) -> Result<Place, Error> {
+        let at = tree_place(step);
+        let parent = step.path.parent().and_then(|parent| self.0.get(&parent));
+        let Some(parent) = parent.and_then(|index| plan.steps.get(*index)) else { return Ok(at) };
+        let slot = layout::slot(plan.slots, parent.slot);
+        let directory = match vfs.stat(&slot)? {
+            Some(stat) if stat.kind == FileType::Directory => slot,
+            _ => self.place(vfs, plan, parent)?,
+        };
+        let path = directory.path.join(step.path.name());
+        Ok(path.map_or(at, |path| Place { root: directory.root, path }))
+    }
+}
+
+/// Finds out where a step stands, and where its object in the tree is.
+pub(super) fn examine<V: Vfs>(
+    vfs: &V,
+    plan: &Plan,
+    directories: &Directories,
+    step: &Step,
+    seen: &mut Seen,
+) -> Result<(Position, Place), Error> {
     let at = tree_place(step);
-    let slot = layout::slot(plan.slots, step.slot);
-    let tree = look(vfs, &at, step, plan.policy, &mut seen.tree)?;
-    let stored = look(vfs, &slot, step, plan.policy, &mut seen.slot)?;
+    if step.in_place {
+        return Ok((examine_in_place(vfs, plan.policy, step)?, at));
+    }
+    let position = examine_at(vfs, plan, step, &at, seen)?;
+    if matches!(position, Position::NotDone | Position::Middle | Position::Done) {
+        return Ok((position, at));
+    }
+    let elsewhere = directories.place(vfs, plan, step)?;
+    if elsewhere != at {
+        let position = examine_at(vfs, plan, step, &elsewhere, seen)?;
+        if matches!(position, Position::NotDone | Position::Middle | Position::Done) {
+            return Ok((position, elsewhere));
+        }
+    }
+    Ok((position, at))
+}
+
+fn examine_at<V: Vfs>(vfs: &V, plan: &Plan, step: &Step, at: &Place, seen: &mut Seen) -> Result<Position, Error> {
+    let stores = Stores::of(plan, step);
+    let tree = look(vfs, at, step, plan.policy, &mut seen.tree)?;
+    let stored = look(vfs, &stores.new, step, plan.policy, &mut seen.slot)?;
     use Position as P;
     Ok(match (&step.before, &step.after) {
-        (Some(_), Some(_)) if plan.method == Method::MoveAside => {
-            let aside = look(vfs, &layout::aside(plan.slots, step.slot), step, plan.policy, &mut None)?;
-            match (tree, stored, aside) {
-                (Found::Is(t), Found::Is(s), Found::Absent) if t.before && s.after => P::NotDone,
-                (Found::Absent, Found::Is(s), Found::Is(a)) if s.after && a.before => P::Middle,
-                (Found::Is(t), Found::Absent, Found::Is(a)) if t.after && a.before => P::Done,
-                (Found::Is(t), _, Found::Absent) if t.before => P::Unstaged,
-                (Found::Absent, _, Found::Is(a)) if a.before => P::Unstaged,
-                (Found::Is(t), Found::Absent, _) if t.after => P::Lost,
-                (_, Found::Is(s), Found::Absent) if s.after => P::ForeignBefore,
+        (Some(_), Some(_)) if plan.method != Method::Exchange => {
+            let kept = look(vfs, &stores.old, step, plan.policy, &mut None)?;
+            let old_is_kept = matches!(kept, Found::Is(k) if k.before);
+            match (tree, stored) {
+                (Found::Is(t), Found::Is(s)) if t.before && s.after && old_is_kept => P::NotDone,
+                (Found::Absent, Found::Is(s)) if s.after && old_is_kept => P::Middle,
+                (Found::Is(t), _) if t.after && old_is_kept => P::Done,
+                (Found::Is(t), _) if t.before => P::Unstaged,
+                (Found::Absent, _) if old_is_kept => P::Unstaged,
+                (Found::Is(t), _) if t.after => P::Lost,
+                (_, Found::Is(s)) if s.after => P::ForeignBefore,
                 _ => P::ForeignAfter,
             }
         }
@@ -107,6 +158,24 @@ pub(super) fn examine<V: Vfs>(vfs: &V, plan: &Plan, step: &Step, seen: &mut Seen
             _ => P::ForeignAfter,
         },
     })
+}
+
+/// Where a step finds its new object and leaves its old one.
+pub(super) struct Stores {
+    pub(super) new: Place,
+    pub(super) old: Place,
+}
+
+impl Stores {
+    pub(super) fn of(plan: &Plan, step: &Step) -> Self {
+        let slot = layout::slot(plan.slots, step.slot);
+        let aside = || layout::aside(plan.slots, step.slot);
+        match (plan.method, &step.before, &step.after) {
+            (Method::Replace, Some(_), Some(_)) => Self { new: slot, old: aside() },
+            (Method::ReplaceBack, Some(_), Some(_)) => Self { new: aside(), old: slot },
+            _ => Self { new: slot.clone(), old: slot },
+        }
+    }
 }
 
 /// The place of a step in its tree.
@@ -182,8 +251,9 @@ fn examine_in_place<V: Vfs>(vfs: &V, policy: Policy, step: &Step) -> Result<Posi
     if !is_mixture(&now, &before.metadata, &after.metadata, policy) {
         return Ok(Position::ForeignAfter);
     }
-    let timeless = Policy { mtime: false, ..policy };
-    Ok(if now.difference(&after.metadata, timeless).is_none() { Position::Done } else { Position::NotDone })
+    // The time of a directory is set when all steps are taken.
+    let counting = Policy { mtime: policy.mtime && !after.is_directory(), ..policy };
+    Ok(if now.difference(&after.metadata, counting).is_none() { Position::Done } else { Position::NotDone })
 }
 
 fn same_type(stat: &Stat, node: &Node) -> bool {

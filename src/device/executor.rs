@@ -1,13 +1,13 @@
 //! The loop that does what the state machine says: one effect at a time, and its answer fed back.
 
-use super::evidence::{self, Position, Print, Seen};
+use super::evidence::{self, Directories, Position, Print, Seen, Stores};
 use super::layout::{self, Id};
 use super::observer::{Observer, Phase, Progress};
-use super::sweep;
+use super::{store, sweep};
 use crate::codec;
 use crate::error::{Code, Error, Finding};
 use crate::journal::Journal;
-use crate::model::{Difference, Kind, Metadata, Node, Policy};
+use crate::model::{Difference, Digest, Kind, Metadata, Node, Policy};
 use crate::transaction::{Cause, Direction, Effect, Input, Method, Outcome, Plan, Record, State, Step, Survey};
 use crate::tree;
 use crate::vfs::{IoError, Place, Rename, Vfs};
@@ -35,6 +35,8 @@ pub(super) struct Run<'a, V: Vfs> {
     /// The plan, once there is one. Nothing also where a crash took it before any step was taken.
     pub(super) plan: Option<Plan>,
     pub(super) seen: Vec<Seen>,
+    /// The steps of the plan that move directories.
+    pub(super) directories: Option<Directories>,
     /// Why the direction turned.
     pub(super) failure: Option<Error>,
     pub(super) keep: u32,
@@ -72,6 +74,7 @@ impl<V: Vfs> Run<'_, V> {
             Effect::Survey => self.survey().map(|survey| Some(Input::Surveyed(survey))),
             Effect::Forward(step) => Ok(Some(match self.forward(step as usize) {
                 Ok(()) => Input::Stepped,
+                Err(error) if error.code() == Code::SyncFailed => return Err(error),
                 Err(error) => self.fail(error),
             })),
             Effect::Backward(step) => match self.backward(step as usize) {
@@ -147,34 +150,50 @@ impl<V: Vfs> Run<'_, V> {
         let Some(plan) = &self.plan else { return Ok(Survey::Unstaged) };
         self.seen = vec![Seen::default(); plan.steps.len()];
         let mut foreign = Vec::new();
-        let (mut unstaged, mut lost) = (None, None);
+        let (mut unstaged, mut lost) = (!self.records_are_stored(plan)?, None);
+        let directories = self.directories.get_or_insert_with(|| Directories::of(plan));
         for (step, seen) in plan.steps.iter().zip(&mut self.seen) {
-            match evidence::examine(self.vfs, plan, step, seen)? {
+            match evidence::examine(self.vfs, plan, directories, step, seen)?.0 {
                 Position::NotDone | Position::Done | Position::Middle => {}
-                Position::Unstaged => unstaged = Some(step),
+                Position::Unstaged => unstaged = true,
                 Position::Lost => lost = Some(step),
                 Position::ForeignBefore | Position::ForeignAfter => foreign.push(finding(step)),
             }
         }
         match (unstaged, lost) {
             _ if !foreign.is_empty() => Err(stuck(foreign)),
-            (Some(_), Some(lost)) => Err(stuck(vec![finding(lost)])),
-            (Some(_), None) => Ok(Survey::Unstaged),
-            (None, _) => Ok(Survey::Ready),
+            (true, Some(lost)) => Err(stuck(vec![finding(lost)])),
+            (true, None) => Ok(Survey::Unstaged),
+            (false, _) => Ok(Survey::Ready),
         }
     }
 
+    /// Are the files that describe the new generation what the plan says? Without them it cannot be recorded.
+    fn records_are_stored(&self, plan: &Plan) -> Result<bool, Error> {
+        let id = plan.transaction;
+        let stored = |at: &Place, digest: Option<Digest>| match digest {
+            Some(digest) => store::holds(self.vfs, at, digest),
+            None => Ok(true),
+        };
+        Ok(stored(&layout::generation_state(id), plan.state)? && stored(&layout::manifest(id), plan.manifest)?)
+    }
+
     fn forward(&mut self, index: usize) -> Result<(), Error> {
+        if self.plan.as_ref().is_some_and(|plan| ends_directory(plan, index)) {
+            // Where the directory cannot be exchanged it is removed, and with it goes what a lost rename leaves in it.
+            let result = self.journal.sync_all(self.vfs);
+            self.trust_sync(result)?;
+        }
         let (plan, step, seen) = at_hand(&self.plan, &mut self.seen, index)?;
-        let position = evidence::examine(self.vfs, plan, step, seen)?;
+        let directories = self.directories.get_or_insert_with(|| Directories::of(plan));
+        let (position, at) = evidence::examine(self.vfs, plan, directories, step, seen)?;
         report(self.observer, Phase::Apply, index, plan.steps.len());
-        let at = evidence::tree_place(step);
         match position {
             Position::Done | Position::Lost => Ok(()),
-            Position::NotDone if step.in_place => amend(self.vfs, &at, &step.before, &step.after, plan.policy),
+            Position::NotDone if step.in_place => amend(self.vfs, &at, &step.after, plan.policy),
             // What is in it belongs to nobody that the plan knows: the rest has been taken out before.
             Position::NotDone if holds_something(self.vfs, &at, &step.before)? => Err(foreign(step)),
-            Position::NotDone | Position::Middle => replace(self.vfs, plan, step, seen, position),
+            Position::NotDone | Position::Middle => replace(self.vfs, plan, step, &at, seen, position),
             Position::Unstaged => {
                 Err(Error::new(Code::Digest, format!("the new content of {at} is gone from the store")))
             }
@@ -188,34 +207,31 @@ impl<V: Vfs> Run<'_, V> {
             return Ok(());
         }
         let (plan, step, seen) = at_hand(&self.plan, &mut self.seen, index)?;
-        let position = evidence::examine(self.vfs, plan, step, seen)?;
+        let directories = self.directories.get_or_insert_with(|| Directories::of(plan));
+        let (position, at) = evidence::examine(self.vfs, plan, directories, step, seen)?;
         report(self.observer, Phase::Revert, plan.steps.len() - index, plan.steps.len());
-        let at = evidence::tree_place(step);
         if step.in_place {
             return match position {
                 Position::ForeignBefore | Position::ForeignAfter => Err(stuck(vec![finding(step)])),
-                _ => amend(self.vfs, &at, &step.after, &step.before, plan.policy),
+                _ => amend(self.vfs, &at, &step.before, plan.policy),
             };
         }
-        let slot = layout::slot(plan.slots, step.slot);
-        let aside = layout::aside(plan.slots, step.slot);
+        let Stores { new, old } = Stores::of(plan, step);
         let moved = |from: &Place, to: &Place| self.vfs.rename(from, to, Rename::NoReplace).map_err(Error::from);
         match (position, &step.before, &step.after) {
             (Position::NotDone | Position::ForeignBefore, ..) => Ok(()),
             (Position::Middle | Position::Unstaged, Some(_), Some(_)) if self.vfs.stat(&at)?.is_none() => {
-                moved(&aside, &at)
+                moved(&old, &at)
             }
             (Position::Middle | Position::Unstaged, ..) => Ok(()),
             (Position::Done, ..) if holds_something(self.vfs, &at, &step.after)? => Err(stuck(vec![finding(step)])),
             (Position::Done, Some(_), Some(_)) if plan.method == Method::Exchange => {
-                Ok(self.vfs.rename(&slot, &at, Rename::Exchange)?)
+                Ok(self.vfs.rename(&old, &at, Rename::Exchange)?)
             }
-            (Position::Done, Some(_), Some(_)) => {
-                moved(&at, &slot)?;
-                moved(&aside, &at)
-            }
-            (Position::Done, Some(_), None) => moved(&slot, &at),
-            (Position::Done, None, _) => moved(&at, &slot),
+            // The new object goes: the direction is durable, so nobody will ask for it again.
+            (Position::Done, Some(before), Some(after)) => move_over(self.vfs, &old, before, &at, after),
+            (Position::Done, Some(_), None) => moved(&old, &at),
+            (Position::Done, None, _) => moved(&at, &new),
             (Position::Lost | Position::ForeignAfter, ..) => Err(stuck(vec![finding(step)])),
         }
     }
@@ -242,8 +258,9 @@ impl<V: Vfs> Run<'_, V> {
 /// Looks whether every step can be taken back, without changing anything: before the direction turns on request.
 pub(super) fn can_revert<V: Vfs>(vfs: &V, plan: &Plan) -> Result<(), Error> {
     let mut bad = Vec::new();
+    let directories = Directories::of(plan);
     for step in &plan.steps {
-        match evidence::examine(vfs, plan, step, &mut Seen::default())? {
+        match evidence::examine(vfs, plan, &directories, step, &mut Seen::default())?.0 {
             Position::Lost | Position::ForeignAfter => bad.push(finding(step)),
             Position::ForeignBefore if step.in_place => bad.push(finding(step)),
             _ => {}
@@ -297,16 +314,30 @@ fn at_hand<'a>(
     Ok((plan, plan.steps.get(index).ok_or_else(missing)?, seen.get_mut(index).ok_or_else(missing)?))
 }
 
+/// Does a step put something else over a directory, without exchange?
+fn ends_directory(plan: &Plan, index: usize) -> bool {
+    plan.method != Method::Exchange
+        && plan.steps.get(index).is_some_and(|step| match (&step.before, &step.after) {
+            (Some(before), Some(after)) => before.is_directory() && !after.is_directory(),
+            _ => false,
+        })
+}
+
 /// Is the object that a step moves a directory with something in it?
 fn holds_something<V: Vfs>(vfs: &V, at: &Place, end: &Option<Node>) -> Result<bool, Error> {
     Ok(end.as_ref().is_some_and(Node::is_directory) && !vfs.list(at)?.is_empty())
 }
 
 /// Takes a step forward, and looks whether what came out is what should have been there.
-fn replace<V: Vfs>(vfs: &V, plan: &Plan, step: &Step, seen: &Seen, position: Position) -> Result<(), Error> {
-    let at = evidence::tree_place(step);
-    let slot = layout::slot(plan.slots, step.slot);
-    let aside = layout::aside(plan.slots, step.slot);
+fn replace<V: Vfs>(
+    vfs: &V,
+    plan: &Plan,
+    step: &Step,
+    at: &Place,
+    seen: &Seen,
+    position: Position,
+) -> Result<(), Error> {
+    let Stores { new, old } = Stores::of(plan, step);
     let came_out = |out: &Place| -> Result<bool, Error> {
         let stat = vfs.stat(out)?;
         let empty = !holds_something(vfs, out, &step.before)?;
@@ -314,55 +345,48 @@ fn replace<V: Vfs>(vfs: &V, plan: &Plan, step: &Step, seen: &Seen, position: Pos
         Ok(empty && seen.tree.is_none_or(|(known, _)| same(known)))
     };
     match (&step.before, &step.after) {
-        (None, _) => Ok(vfs.rename(&slot, &at, Rename::NoReplace)?),
+        (None, _) => Ok(vfs.rename(&new, at, Rename::NoReplace)?),
         (Some(_), Some(_)) if plan.method == Method::Exchange => {
-            vfs.rename(&slot, &at, Rename::Exchange)?;
-            if came_out(&slot)? {
+            vfs.rename(&new, at, Rename::Exchange)?;
+            if came_out(&old)? {
                 return Ok(());
             }
-            vfs.rename(&slot, &at, Rename::Exchange)?;
+            vfs.rename(&new, at, Rename::Exchange)?;
             Err(foreign(step))
         }
-        (Some(_), Some(_)) => {
-            if position == Position::NotDone {
-                vfs.rename(&at, &aside, Rename::NoReplace)?;
-                if !came_out(&aside)? {
-                    vfs.rename(&aside, &at, Rename::NoReplace)?;
-                    return Err(foreign(step));
-                }
-            }
-            Ok(vfs.rename(&slot, &at, Rename::NoReplace)?)
-        }
+        (Some(_), Some(_)) if position == Position::Middle => Ok(vfs.rename(&new, at, Rename::NoReplace)?),
+        (Some(before), Some(after)) => move_over(vfs, &new, after, at, before),
         (Some(_), None) => {
-            vfs.rename(&at, &slot, Rename::NoReplace)?;
-            if came_out(&slot)? {
+            vfs.rename(at, &old, Rename::NoReplace)?;
+            if came_out(&old)? {
                 return Ok(());
             }
-            vfs.rename(&slot, &at, Rename::NoReplace)?;
+            vfs.rename(&old, at, Rename::NoReplace)?;
             Err(foreign(step))
         }
     }
 }
 
+/// Moves an object over another one that is kept elsewhere: in one step where the types allow it.
+fn move_over<V: Vfs>(vfs: &V, from: &Place, moving: &Node, at: &Place, standing: &Node) -> Result<(), Error> {
+    if moving.is_directory() || standing.is_directory() {
+        if standing.is_directory() {
+            vfs.remove_dir(at)?;
+        } else {
+            vfs.remove_file(at)?;
+        }
+        return Ok(vfs.rename(from, at, Rename::NoReplace)?);
+    }
+    Ok(vfs.rename(from, at, Rename::Replace)?)
+}
+
 /// Sets in place what differs: owner first, since that clears bits of the mode.
-fn amend<V: Vfs>(vfs: &V, at: &Place, from: &Option<Node>, to: &Option<Node>, policy: Policy) -> Result<(), Error> {
-    let (Some(from), Some(to)) = (from, to) else {
+fn amend<V: Vfs>(vfs: &V, at: &Place, to: &Option<Node>, policy: Policy) -> Result<(), Error> {
+    let Some(Node { metadata: to, .. }) = to else {
         return Err(Error::new(Code::Internal, format!("the step for {at} has one end")));
     };
     let stat = vfs.stat(at)?.ok_or_else(|| Error::new(Code::Foreign, format!("{at} is gone")))?;
     let now = tree::metadata_of(vfs, at, &stat)?;
-    set_metadata(vfs, at, &now, &from.metadata, &to.metadata, policy)
-}
-
-/// Brings metadata from what it is to what it should be. `from` names attributes that may have to go.
-fn set_metadata<V: Vfs>(
-    vfs: &V,
-    at: &Place,
-    now: &Metadata,
-    from: &Metadata,
-    to: &Metadata,
-    policy: Policy,
-) -> Result<(), Error> {
     let chown = policy.owner && (now.uid, now.gid) != (to.uid, to.gid);
     if chown {
         vfs.set_owner(at, to.uid, to.gid)?;
@@ -373,15 +397,11 @@ fn set_metadata<V: Vfs>(
     let value = |metadata: &Metadata, name: &[u8]| {
         metadata.xattrs.iter().find(|(known, _)| &**known == name).map(|(_, value)| value.clone())
     };
-    for (name, _) in from.xattrs.iter().chain(&now.xattrs) {
-        if value(to, name).is_none() && value(now, name).is_some() {
-            vfs.set_xattr(at, name, None)?;
-        }
+    for (name, _) in now.xattrs.iter().filter(|(name, _)| value(to, name).is_none()) {
+        vfs.set_xattr(at, name, None)?;
     }
-    for (name, wanted) in &to.xattrs {
-        if value(now, name).as_ref() != Some(wanted) {
-            vfs.set_xattr(at, name, Some(wanted))?;
-        }
+    for (name, wanted) in to.xattrs.iter().filter(|(name, wanted)| value(&now, name).as_ref() != Some(wanted)) {
+        vfs.set_xattr(at, name, Some(wanted))?;
     }
     if policy.mtime && now.mtime != to.mtime {
         vfs.set_mtime(at, to.mtime)?;

@@ -5,7 +5,7 @@ use crate::codec::{self, v1};
 use crate::error::{Code, Error};
 use crate::limits;
 use crate::model::{Digest, Manifest, ManifestChange, Policy};
-use crate::vfs::{Access, IoError, Place, Vfs};
+use crate::vfs::{Access, FileType, IoError, Place, Vfs};
 use serde::{Deserialize, Serialize};
 
 /// What a tree trusts and keeps.
@@ -95,8 +95,8 @@ impl Generation {
         })
     }
 
-    /// Writes it into its folder, which exists. Not durable yet.
-    pub(super) fn write<V: Vfs>(&self, vfs: &V) -> Result<(), Error> {
+    /// Writes it into its folder, which exists, and gives the digest of the file. Not durable yet.
+    pub(super) fn write<V: Vfs>(&self, vfs: &V) -> Result<Digest, Error> {
         let wire = v1::Generation {
             magic: v1::GENERATION_MAGIC,
             id: self.id,
@@ -108,8 +108,9 @@ impl Generation {
             time: self.time,
             title: self.title.clone(),
         };
-        write_file(vfs, &layout::generation_state(self.id), &codec::encode(&wire))?;
-        Ok(())
+        let bytes = codec::encode(&wire);
+        write_file(vfs, &layout::generation_state(self.id), &bytes)?;
+        Ok(Digest::of(&bytes))
     }
 
     /// Everything that the tree holds in this generation; nothing if it is not recorded.
@@ -145,6 +146,14 @@ pub(super) fn read_delta<V: Vfs>(vfs: &V, id: Id) -> Result<Vec<ManifestChange>,
     let (_, changes) = v1::decode_manifest_delta(&bytes)
         .map_err(|error| Error::new(Code::Format, format!("{at} is damaged")).because(error))?;
     Ok(changes)
+}
+
+/// Does a file stand there whose content has this digest?
+pub(super) fn holds<V: Vfs>(vfs: &V, at: &Place, digest: Digest) -> Result<bool, Error> {
+    match vfs.stat(at)? {
+        Some(stat) if stat.kind == FileType::File => Ok(crate::tree::hash_file(vfs, at)?.1 == digest),
+        _ => Ok(false),
+    }
 }
 
 /// Reads a whole file of bounded size.

@@ -54,7 +54,9 @@ pub(super) fn scan(mut read: impl FnMut(u64, &mut [u8]) -> Result<(), IoError>) 
     };
     // A header that is neither sound nor blank was torn, or rotted later. Its epoch is known, so its frames tell: if
     // one stands, the epoch had begun.
-    let other = Header { epoch: header.epoch + 1, ..header };
+    let next = header.epoch.checked_add(1).filter(|next| *next < u64::MAX);
+    let next = next.ok_or_else(|| JournalError::Damaged("its epoch cannot have been reached by counting".into()))?;
+    let other = Header { epoch: next, ..header };
     let slot = usize::from(other.epoch % 2 == 1);
     if slots[slot].is_none() && !blank[slot] {
         read(other.frame_offset(0), &mut block)?;
@@ -88,4 +90,22 @@ pub(super) fn scan(mut read: impl FnMut(u64, &mut [u8]) -> Result<(), IoError>) 
         }
     }
     Ok(Found { header, payloads, previous, settled })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The epoch after the last one there can be was computed: a panic, or the epoch 0 once more.
+    #[test]
+    fn an_epoch_that_has_no_next_one_is_damage() {
+        for (epoch, sound) in [(u64::MAX, false), (u64::MAX - 1, false), (u64::MAX - 2, true)] {
+            let header = Header { journal: [1; 16], epoch, current: [2; 16] };
+            let mut file = vec![0; 2 * JOURNAL_BLOCK];
+            let at = usize::try_from(header.offset()).unwrap();
+            let bytes = header.encode();
+            file[at..at + bytes.len()].copy_from_slice(&bytes);
+            assert_eq!(scan_bytes(&file).is_ok(), sound, "{epoch}");
+        }
+    }
 }

@@ -43,7 +43,10 @@ pub fn arrange(proposals: &[Proposal], policy: Policy) -> (Vec<Arrangement>, Vec
         .map(|p| match (&p.before, &p.after) {
             (None, None) => Arrangement::Nothing,
             (Some(before), Some(after)) if before.kind.difference(&after.kind).is_none() => {
-                if before.matches(after, policy) {
+                if before.matches(after, policy) && after.is_directory() {
+                    // It is given because its time will be disturbed.
+                    if policy.mtime { Arrangement::InPlace } else { Arrangement::Nothing }
+                } else if before.matches(after, policy) {
                     let same_group = before.leader == after.leader && !kept.regrouped.contains(&p.path);
                     if same_group || kept.paths.contains(&p.path) { Arrangement::Nothing } else { Arrangement::Swap }
                 } else if after.is_directory() || (after.is_file() && changes_in_place(p, before, after, &leaders)) {

@@ -46,6 +46,10 @@ pub struct Plan {
     pub method: Method,
     /// What counts as identity.
     pub policy: Policy,
+    /// Digest of the generation file that the transaction has written, if it has.
+    pub state: Option<Digest>,
+    /// Digest of the manifest file that it has written, if it has.
+    pub manifest: Option<Digest>,
     /// The steps, in the order of going forward.
     pub steps: Vec<Step>,
 }
@@ -68,7 +72,13 @@ impl Plan {
     /// The plan of another transaction that takes this one back, with the same slots.
     #[must_use]
     pub fn inverse(self, transaction: [u8; 16]) -> Self {
-        Self { transaction, steps: self.steps.into_iter().rev().map(Step::inverse).collect(), ..self }
+        let steps = self.steps.into_iter().rev().map(Step::inverse).collect();
+        let method = match self.method {
+            Method::Exchange => Method::Exchange,
+            Method::Replace => Method::ReplaceBack,
+            Method::ReplaceBack => Method::Replace,
+        };
+        Self { transaction, method, state: None, manifest: None, steps, ..self }
     }
 
     /// The bytes of the plan file, and their digest.
@@ -81,6 +91,8 @@ impl Plan {
                 slots: self.slots,
                 method: self.method,
                 policy: self.policy.bits(),
+                state: self.state.map_or([0; 32], |digest| digest.0),
+                manifest: self.manifest.map_or([0; 32], |digest| digest.0),
                 steps: self.steps.len() as u32,
             },
             &mut out,
@@ -139,6 +151,15 @@ impl Plan {
         if at != bytes.len() {
             return Err(DecodeError::Trailing(bytes.len() - at));
         }
-        Ok(Self { transaction: header.transaction, slots: header.slots, method: header.method, policy, steps })
+        let written = |digest: [u8; 32]| (digest != [0; 32]).then_some(Digest(digest));
+        Ok(Self {
+            transaction: header.transaction,
+            slots: header.slots,
+            method: header.method,
+            policy,
+            state: written(header.state),
+            manifest: written(header.manifest),
+            steps,
+        })
     }
 }

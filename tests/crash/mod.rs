@@ -1,5 +1,8 @@
 //! Cutting the power at every call, in every profile, and judging every state that it may leave.
 
+mod barriers;
+mod faults;
+mod nested;
 mod oracle;
 mod workload;
 
@@ -15,6 +18,23 @@ const PROFILES: [Profile; 5] = [Profile::Prefix, Profile::Somc, Profile::SomcSta
 
 fn seed() -> u64 {
     std::env::var("SUREFOOT_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(20_261_122)
+}
+
+/// A small generator whose numbers repeat with its seed (splitmix64).
+struct Random(u64);
+
+impl Random {
+    fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    fn below(&mut self, n: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % n.max(1)
+    }
 }
 
 fn options(profile: Profile) -> Options {
@@ -73,4 +93,35 @@ fn every_call_of_every_workload_is_a_crash_point() {
     }
     let tally = sweep_all("every call", cases);
     assert!(tally.states > 100_000, "{tally:?}");
+}
+
+#[test]
+fn three_hundred_files() {
+    let budget = Budget { systematic: false, random: 2, seed: seed(), ..Budget::default() };
+    let cases = [Profile::Somc, Profile::PerInode, Profile::Posix]
+        .into_iter()
+        .flat_map(|profile| [Act::Apply, Act::Reject].map(|act| (MANY, act, options(profile), budget.clone())))
+        .collect();
+    sweep_all("300 files", cases);
+}
+
+/// A file system without exchange, without hard links, or whose sync does not report every error: other calls, same
+/// promise.
+#[test]
+fn poorer_file_systems_keep_the_promise() {
+    let budget = Budget { pairs_up_to: 0, seed: seed(), ..Budget::default() };
+    let mut cases = Vec::new();
+    for workload in WORKLOADS {
+        let hard_links = workload.name != "hard-link group";
+        for act in ACTS {
+            for profile in [Profile::Somc, Profile::Posix] {
+                let without_exchange = Options { exchange: false, ..options(profile) };
+                cases.push((*workload, act, without_exchange, budget.clone()));
+                let poorer =
+                    Options { hard_links: !hard_links, sync_all_reports: false, reflink: true, ..options(profile) };
+                cases.push((*workload, act, poorer, budget.clone()));
+            }
+        }
+    }
+    sweep_all("poorer file systems", cases);
 }

@@ -1,0 +1,295 @@
+//! Writes the corpus: a few meaningful inputs for every target. The same every time.
+//!
+//! `cargo run --manifest-path fuzz/Cargo.toml --example seed`
+
+use arbitrary::{Arbitrary, Unstructured};
+use std::fs;
+use std::io::Cursor;
+use std::path::Path;
+use surefoot::codec::{self, v1};
+use surefoot::device::{Config, Engine, Tree};
+use surefoot::model::{
+    PatchOperations, PatchPackageInfo, Policy, ReplaceOperations, ServiceManifest, TreePath, Version,
+};
+use surefoot::package::Level;
+use surefoot::package::legacy::LegacyWriter;
+use surefoot::publish::{self, build_full, build_patch};
+use surefoot::transaction::{Record, Recovery, Work};
+use surefoot::tree::Walk;
+use surefoot::trust::SecretKey;
+use surefoot::vfs::SimVfs;
+use surefoot_fuzz::container::{CODED, CONTENTS, RAW};
+use surefoot_fuzz::journal::{BARRIER, SOUND, chunk};
+use surefoot_fuzz::transaction::{Scenario, check};
+use surefoot_fuzz::{archive, container};
+
+fn main() {
+    journals();
+    wire();
+    packages();
+    archives();
+    texts();
+    transactions();
+    let random: Vec<u8> = Dice(3).bytes(200);
+    save("frame", "random", &random);
+    save("frame", "zeros", &[0; 100]);
+}
+
+fn save(target: &str, name: &str, bytes: &[u8]) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(target);
+    fs::create_dir_all(&folder).expect("a place for the corpus");
+    fs::write(folder.join(name), bytes).expect("a place for the corpus");
+}
+
+fn records() -> Vec<Record> {
+    vec![
+        Record::Begin {
+            transaction: [1; 16],
+            base: [2; 16],
+            target: [1; 16],
+            work: Work::Apply,
+            trial: true,
+            attempts: 3,
+            recovery: Recovery::Forward,
+            session: [3; 16],
+            time: 1_700_000_000,
+            title: "seed".into(),
+        },
+        Record::Prepared { plan: [4; 32], plan_size: 200, steps: 2 },
+        Record::Started,
+        Record::Applied { session: [3; 16] },
+        Record::Trying { attempt: 1, session: [5; 16] },
+        Record::Revert { cause: "requested".into(), detail: "words".into() },
+        Record::Reverted,
+        Record::End,
+    ]
+}
+
+fn journals() {
+    let header = |number: u8, epoch: u64| {
+        let mut bytes = epoch.to_le_bytes().to_vec();
+        bytes.extend_from_slice(&[7, 9]);
+        chunk(SOUND | number, &bytes)
+    };
+    let frames = |first: u8, records: &[Record]| -> Vec<u8> {
+        let barrier = |record: &Record| if matches!(record, Record::Started | Record::Confirmed) { BARRIER } else { 0 };
+        let frame = |(at, record): (usize, &Record)| {
+            chunk(SOUND | barrier(record) | (first + at as u8), &codec::encode(record))
+        };
+        records.iter().enumerate().flat_map(frame).collect()
+    };
+    let records = records();
+    save("journal_scan", "empty", &header(0, 0));
+    save("journal_scan", "reverted", &[header(0, 0), frames(2, &records)].concat());
+    let kept = [&records[..4], &[Record::Confirmed, Record::End]].concat();
+    let both = [header(0, 4), header(1, 3), frames(2, &records[..4]), frames(33, &kept)].concat();
+    save("journal_scan", "two_halves", &both);
+    save("journal_scan", "torn", &[both.clone(), chunk(5, &[1, 2, 3])].concat());
+    save("journal_scan", "rotten_header", &[both, chunk(0, b"SFJRNL_1")].concat());
+    save("journal_scan", "last_epoch", &[header(1, u64::MAX), chunk(0, &[1])].concat());
+    save("journal_scan", "raw", b"SFJRNL_1");
+}
+
+/// A tree on a disk in memory, by two versions.
+fn trees() -> (SimVfs, SimVfs) {
+    let old = SimVfs::new();
+    old.write_file("bin/app", vec![b'x'; 3000]).chmod("bin/app", 0o755).write_file("etc/conf", b"one\n");
+    old.make_symlink("app", "bin/current").make_link("etc/conf", "etc/conf.default").make_dir("empty");
+    old.attribute("bin/app", "user.note", b"value").write_file("gone", b"soon");
+    let new = old.reboot_clean();
+    new.remove_all("gone").write_file("bin/app", vec![b'y'; 3100]).write_file("lib/new", b"new").chmod("etc", 0o700);
+    (old, new)
+}
+
+fn scan(vfs: &SimVfs) -> surefoot::model::Manifest {
+    let how = Walk { policy: Policy { owner: true, mtime: false }, state_inside: true };
+    surefoot::tree::scan(vfs, &how, &|_, _| {}).expect("a tree that can be scanned")
+}
+
+fn wire() {
+    let typed = |name: &str, kind: u8, bytes: &[u8]| save("wire", name, &[&[kind], bytes].concat());
+    for (at, record) in records().iter().enumerate() {
+        typed(&format!("record_{at}"), 0, &codec::encode(record));
+    }
+    let (old, new) = trees();
+    let (before, after) = (scan(&old), scan(&new));
+    typed("manifest", 9, &v1::encode_manifest(&before));
+    typed("manifest_header", 6, &v1::encode_manifest(&before)[..18]);
+    let changes = surefoot::tree::changes(&before, &after);
+    typed("delta", 10, &v1::encode_manifest_delta(before.policy(), &changes));
+    for entry in before.entries().iter().take(4) {
+        let node = v1::Node::from(&entry.node);
+        let name = entry.path.to_string().replace('/', "_");
+        typed(&format!("node_{name}"), 12, &codec::encode(&node));
+        typed(
+            &format!("entry_{name}"),
+            7,
+            &codec::encode(&v1::Entry { path: entry.path.as_bytes().into(), node: Some(node) }),
+        );
+    }
+    let entry = |key| v1::IndexEntry { key, size: 3, mtime: (5, 6), ctime: (7, 8), inode: 9, digest: [1; 32] };
+    let index = v1::encode_index([entry(1), entry(2)].into_iter());
+    typed("index", 11, &index[..index.len() - 32]);
+    typed("signatures", 5, &codec::encode(&vec![v1::SignatureBlock { key: [1; 32], signature: [[2; 32]; 2] }]));
+
+    // What an engine writes.
+    let disk = SimVfs::new();
+    disk.write_file("a", b"old").write_file("c", b"c");
+    Engine::init(disk.clone(), Config::default(), "1.0.0", Some(&scan(&disk))).expect("a new tree");
+    let mut tree = Tree::with(disk.clone()).expect("a tree");
+    let transaction = tree.begin().expect("nothing is pending").put("a", &b"new"[..]).put("d/e", &b"e"[..]).remove("c");
+    transaction.set_mode("", 0o700).commit().expect("a transaction");
+    for path in disk.state_listing() {
+        let Some(bytes) = disk.read_file(&format!(".surefoot/{path}")) else { continue };
+        if bytes.starts_with(&v1::PLAN_MAGIC) {
+            typed("plan", 8, &bytes);
+            typed("plan_header", 1, &bytes[..113]);
+        } else if bytes.starts_with(&v1::GENERATION_MAGIC) {
+            typed("generation", 3, &bytes);
+        }
+    }
+}
+
+fn packages() {
+    let (old, new) = trees();
+    let (before, after) = (scan(&old), scan(&new));
+    let key = SecretKey::generate([5; 32]);
+    let signers = [&key];
+    let options = publish::Options { to: "1.0.1".into(), level: Level::Best, signers: &signers, ..Default::default() };
+    let mut patch = Vec::new();
+    let spool = || Cursor::new(Vec::new());
+    build_patch(("1.0.0", &before), (&after, &new), &options, &mut spool(), &mut patch).expect("a patch");
+    save("package_reader", "patch", &[&[RAW], &patch[..]].concat());
+    let mut full = Vec::new();
+    build_full(&before, &old, &options, &mut spool(), &mut full).expect("a full package");
+    save("package_reader", "full", &[&[RAW], &full[..]].concat());
+    for (name, package) in [("patch", &patch), ("full", &full)] {
+        let (mut manifest, segments) = parts(package);
+        save("package_reader", &format!("{name}_coded"), &container::write(CODED, &manifest, &segments));
+        save("wire", &format!("package_{name}"), &[&[4], &codec::encode(&manifest)[..]].concat());
+        // A segment for each content, coded in turn in both ways.
+        let template = manifest.segments[0].clone();
+        let count: u32 = manifest.segments.iter().map(|segment| segment.contents).sum();
+        manifest.segments =
+            (0..count).map(|at| v1::Segment { codec: (at % 2) as u16, contents: 1, ..template.clone() }).collect();
+        save("package_reader", &format!("{name}_contents"), &container::write(CONTENTS, &manifest, &[b'z'; 5000]));
+    }
+}
+
+/// The manifest of a package and the bytes of its segments.
+fn parts(package: &[u8]) -> (v1::PackageManifest, Vec<u8>) {
+    let mut members = Vec::new();
+    let mut at = 0;
+    while let Ok(size) = tar::Header::from_byte_slice(&package[at..at + 512]).entry_size()
+        && package[at] != 0
+    {
+        let size = size as usize;
+        members.push(&package[at + 512..at + 512 + size]);
+        at += 512 + size.next_multiple_of(512);
+    }
+    let manifest = zstd::bulk::decompress(members[0], 1 << 20).expect("a manifest");
+    (codec::decode(&manifest).expect("a manifest"), members[2..].concat())
+}
+
+fn archives() {
+    let operations = PatchOperations {
+        replace: ReplaceOperations { files: vec!["app.jar".into()], directories: vec!["front".into()] },
+        ..PatchOperations::default()
+    };
+    let operations = operations.validate().expect("operations");
+    let path = |text: &str| TreePath::parse(text).expect("a path");
+    let mut writer = LegacyWriter::new(Vec::new(), &operations);
+    writer.file(&path("app.jar"), 0o644, 5, &mut &b"bytes"[..]).expect("a member");
+    writer.directory(&path("front"), 0o755).expect("a member");
+    writer.file(&path(&format!("front/{}", "n".repeat(120))), 0o600, 0, &mut &b""[..]).expect("a member");
+    writer.symlink(&path("front/link"), b"target").expect_err("out of order");
+    writer.symlink(&path("front/o"), b"target").expect("a member");
+    let gzip = writer.finish().expect("an archive");
+    let mut tar = Vec::new();
+    std::io::Read::read_to_end(&mut flate2::read::GzDecoder::new(&gzip[..]), &mut tar).expect("an archive");
+    let listed = "fapp.jar\ndfront/\nFold/app.jar\nDold/front/\n";
+    save("legacy_tar_gz", "gzip", &archive::write(0, 255, listed, &gzip));
+    save("legacy_tar_gz", "tar", &archive::write(archive::TAR | archive::SUMS, 255, listed, &tar));
+    save("legacy_tar_gz", "small_limit", &archive::write(archive::TAR | archive::SUMS, 2, listed, &tar));
+    save("legacy_tar_gz", "pax", &archive::write(archive::TAR | archive::SUMS, 255, "fa\ndd\n", &pax()));
+}
+
+fn pax() -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut member = |kind: u8, name: &str, data: &[u8]| {
+        let mut header = tar::Header::new_ustar();
+        header.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
+        header.set_entry_type(tar::EntryType::new(kind));
+        header.set_mode(0o644);
+        header.set_size(data.len() as u64);
+        header.set_cksum();
+        out.extend_from_slice(header.as_bytes());
+        out.extend_from_slice(data);
+        out.resize(out.len().next_multiple_of(512), 0);
+    };
+    member(b'5', "./", b"");
+    member(b'x', "pax", b"9 path=a\n9 size=3\n20 mtime=1700000000.5\n");
+    member(b'0', "b", b"abc");
+    member(b'g', "global", b"11 comment=\n");
+    member(b'5', "./d/", b"");
+    member(b'x', "pax", b"12 path=d/l\n14 linkpath=t\n");
+    member(b'2', "b", b"");
+    out.resize(out.len() + 1024, 0);
+    out
+}
+
+fn texts() {
+    let key = SecretKey::generate([5; 32]);
+    let other = SecretKey::generate([6; 32]);
+    save("pem_keys", "secret", key.to_pem().as_bytes());
+    save("pem_keys", "public", key.public().to_pem().as_bytes());
+    save("pem_keys", "two", format!("one\n{}two\n{}", key.public().to_pem(), other.public().to_pem()).as_bytes());
+    save("pem_keys", "signature", key.sign(b"domain", b"bytes").to_string().as_bytes());
+    save("version", "versions", b"1.2.3\nv1.2.3.4\n0.0.13.2\n4294967295.0.0.4294967295\n01.1.1");
+    save("tree_path", "two", b"a/b/c.txt\na/b");
+    save("tree_path", "odd", b"caf\xe9/\x07\\/...\n-/ ");
+    save("tree_path", "bad", b"a/../b\n/etc");
+
+    let mut manifest = ServiceManifest::new(Version::new(1, 2, 3).with_build(4));
+    let mut info = PatchPackageInfo { url: "p.tar.gz".into(), size: Some(7), ..Default::default() };
+    info.set_digest(surefoot::model::Digest::of(b"abc"));
+    info.set_signature(&key.sign(b"", b"abc").0);
+    info.operations.replace.files = vec!["app.jar".into(), "./front/x".into()];
+    info.operations.replace.directories = vec!["front/".into()];
+    info.operations.delete.directories = vec!["old".into()];
+    save("service_manifest", "info", info.to_json().expect("JSON").as_bytes());
+    manifest.patch.insert("x86_64".into(), info);
+    save("service_manifest", "manifest", manifest.to_json().expect("JSON").as_bytes());
+    let nulls =
+        br#"{"version": "v1.2.3", "packages": null, "platforms": {"x": null}, "patch": {"x": {"operations": null}}}"#;
+    save("service_manifest", "nulls", nulls);
+}
+
+/// Random inputs, of which those are kept that get far.
+fn transactions() {
+    let mut dice = Dice(1);
+    let mut kept = 0;
+    while kept < 40 {
+        let bytes = dice.bytes(160);
+        let Ok(scenario) = Scenario::arbitrary_take_rest(Unstructured::new(&bytes)) else { continue };
+        if scenario.committed() >= 1 + kept / 20 {
+            if let Err(why) = check(&scenario) {
+                println!("seed {kept} of the transactions is a finding: {why}");
+            }
+            save("transaction", &format!("random_{kept:02}"), &bytes);
+            kept += 1;
+        }
+    }
+}
+
+struct Dice(u64);
+
+impl Dice {
+    fn bytes(&mut self, count: usize) -> Vec<u8> {
+        let mut roll = || {
+            self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (self.0 >> 40) as u8
+        };
+        (0..count).map(|_| roll()).collect()
+    }
+}

@@ -1,0 +1,6 @@
+//! What the fuzz targets and the maker of their seeds share.
+
+pub mod archive;
+pub mod container;
+pub mod journal;
+pub mod transaction;
