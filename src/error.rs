@@ -1,6 +1,8 @@
 //! The one error that callers see: a stable code, what and where, the cause, and what to do next.
 
+use crate::model::{OperationsError, PackageInfoError};
 use crate::package::PackageError;
+use crate::package::legacy::LegacyError;
 use crate::trust::TrustError;
 use crate::vfs::IoError;
 use std::fmt;
@@ -274,6 +276,57 @@ impl From<PackageError> for Error {
                 Self::new(code, message).because(source)
             }
             PackageError::Trust(source) => Self::new(code, message).because(source),
+            _ => Self::new(code, message),
+        }
+    }
+}
+
+impl From<LegacyError> for Error {
+    fn from(error: LegacyError) -> Self {
+        use std::io::ErrorKind;
+        let code = match &error {
+            LegacyError::Missing(_) | LegacyError::WrongType { .. } => Code::PackagePartial,
+            LegacyError::Digest { .. } | LegacyError::PackageSize { .. } => Code::Digest,
+            LegacyError::TooLarge(_) | LegacyError::TooMany => Code::Limit,
+            LegacyError::Write(source) if source.kind() == ErrorKind::StorageFull => Code::Space,
+            LegacyError::Read(_) | LegacyError::Write(_) | LegacyError::Content { .. } => Code::Io,
+            LegacyError::Info(_) => Code::Format,
+            _ => Code::PackageFormat,
+        };
+        let message = error.to_string();
+        match error {
+            // A reader may carry an error of ours: that it was cancelled, for one.
+            LegacyError::Read(source) => match source.downcast::<Self>() {
+                Ok(ours) => ours,
+                Err(source) => Self::new(code, message).because(source),
+            },
+            LegacyError::Write(source) | LegacyError::Content { source, .. } => {
+                Self::new(code, message).because(source)
+            }
+            LegacyError::Path(source) => Self::new(code, message).because(source),
+            LegacyError::Info(source) => Self::new(code, message).because(source),
+            _ => Self::new(code, message),
+        }
+    }
+}
+
+impl From<OperationsError> for Error {
+    fn from(error: OperationsError) -> Self {
+        let code = match &error {
+            OperationsError::Path { .. } | OperationsError::Root(_) | OperationsError::Reserved(_) => Code::Path,
+            OperationsError::TooMany(_) => Code::Limit,
+            _ => Code::Format,
+        };
+        Self::new(code, error.to_string())
+    }
+}
+
+impl From<PackageInfoError> for Error {
+    fn from(error: PackageInfoError) -> Self {
+        let code = if matches!(error, PackageInfoError::TooLong(_)) { Code::Limit } else { Code::Format };
+        let message = error.to_string();
+        match error {
+            PackageInfoError::Json(source) => Self::new(code, message).because(source),
             _ => Self::new(code, message),
         }
     }

@@ -323,8 +323,10 @@ fn plans() -> impl Strategy<Value = Plan> {
         |(transaction, slots, exchange, policy, steps)| Plan {
             transaction,
             slots,
-            method: if exchange { Method::Exchange } else { Method::MoveAside },
+            method: if exchange { Method::Exchange } else { Method::Replace },
             policy,
+            state: None,
+            manifest: Some(surefoot::model::Digest([7; 32])),
             steps,
         },
     )
@@ -393,6 +395,8 @@ fn a_plan_cut_anywhere_or_with_a_byte_too_many_is_refused() {
         slots: [2; 16],
         method: Method::Exchange,
         policy: Policy::default(),
+        state: None,
+        manifest: None,
         steps,
     };
     let good = plan(vec![step("a", Some(node(b"x")), Some(node(b"y"))), step("b", None, Some(node(b"z")))]);

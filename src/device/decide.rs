@@ -5,6 +5,7 @@ use super::executor::{self, Run, Staged, Staging};
 use super::layout;
 use super::observer::Observer;
 use super::request::{Report, Settings};
+use super::stage;
 use super::store::{self, Generation};
 use crate::error::{Code, Error};
 use crate::limits;
@@ -70,6 +71,7 @@ impl<V: Vfs> Engine<V> {
         let mut plan = Some(plan);
         let stage: Box<Staging<'_>> = Box::new(move || {
             let plan = plan.take().ok_or_else(|| Error::new(Code::Internal, "staged twice"))?;
+            stage::keep_old(vfs, plan.method, plan.slots, &plan.steps)?;
             let prepared = write_plan(vfs, &plan)?;
             Ok(Staged { plan, seen: Vec::new(), prepared })
         });

@@ -16,11 +16,11 @@ use std::collections::HashMap;
 pub(super) enum Position {
     /// The old object is in the tree, the new one in the slot.
     NotDone,
-    /// The old object is aside, the new one still in the slot (only with [`Method::MoveAside`]).
+    /// Nothing is in the tree: the old object is kept, the new one not moved yet (only without exchange).
     Middle,
     /// The new object is in the tree, the old one in the slot.
     Done,
-    /// The old object is in the tree, or aside, but the new one is nowhere.
+    /// The old object is in the tree, or kept, but the new one is nowhere.
     Unstaged,
     /// The new object is in the tree, but the old one is nowhere.
     Lost,
@@ -116,21 +116,22 @@ pub(super) fn examine<V: Vfs>(
 }
 
 fn examine_at<V: Vfs>(vfs: &V, plan: &Plan, step: &Step, at: &Place, seen: &mut Seen) -> Result<Position, Error> {
-    let slot = layout::slot(plan.slots, step.slot);
+    let stores = Stores::of(plan, step);
     let tree = look(vfs, at, step, plan.policy, &mut seen.tree)?;
-    let stored = look(vfs, &slot, step, plan.policy, &mut seen.slot)?;
+    let stored = look(vfs, &stores.new, step, plan.policy, &mut seen.slot)?;
     use Position as P;
     Ok(match (&step.before, &step.after) {
-        (Some(_), Some(_)) if plan.method == Method::MoveAside => {
-            let aside = look(vfs, &layout::aside(plan.slots, step.slot), step, plan.policy, &mut None)?;
-            match (tree, stored, aside) {
-                (Found::Is(t), Found::Is(s), Found::Absent) if t.before && s.after => P::NotDone,
-                (Found::Absent, Found::Is(s), Found::Is(a)) if s.after && a.before => P::Middle,
-                (Found::Is(t), Found::Absent, Found::Is(a)) if t.after && a.before => P::Done,
-                (Found::Is(t), _, Found::Absent) if t.before => P::Unstaged,
-                (Found::Absent, _, Found::Is(a)) if a.before => P::Unstaged,
-                (Found::Is(t), Found::Absent, _) if t.after => P::Lost,
-                (_, Found::Is(s), Found::Absent) if s.after => P::ForeignBefore,
+        (Some(_), Some(_)) if plan.method != Method::Exchange => {
+            let kept = look(vfs, &stores.old, step, plan.policy, &mut None)?;
+            let old_is_kept = matches!(kept, Found::Is(k) if k.before);
+            match (tree, stored) {
+                (Found::Is(t), Found::Is(s)) if t.before && s.after && old_is_kept => P::NotDone,
+                (Found::Absent, Found::Is(s)) if s.after && old_is_kept => P::Middle,
+                (Found::Is(t), _) if t.after && old_is_kept => P::Done,
+                (Found::Is(t), _) if t.before => P::Unstaged,
+                (Found::Absent, _) if old_is_kept => P::Unstaged,
+                (Found::Is(t), _) if t.after => P::Lost,
+                (_, Found::Is(s)) if s.after => P::ForeignBefore,
                 _ => P::ForeignAfter,
             }
         }
@@ -157,6 +158,24 @@ fn examine_at<V: Vfs>(vfs: &V, plan: &Plan, step: &Step, at: &Place, seen: &mut 
             _ => P::ForeignAfter,
         },
     })
+}
+
+/// Where a step finds its new object and leaves its old one.
+pub(super) struct Stores {
+    pub(super) new: Place,
+    pub(super) old: Place,
+}
+
+impl Stores {
+    pub(super) fn of(plan: &Plan, step: &Step) -> Self {
+        let slot = layout::slot(plan.slots, step.slot);
+        let aside = || layout::aside(plan.slots, step.slot);
+        match (plan.method, &step.before, &step.after) {
+            (Method::Replace, Some(_), Some(_)) => Self { new: slot, old: aside() },
+            (Method::ReplaceBack, Some(_), Some(_)) => Self { new: aside(), old: slot },
+            _ => Self { new: slot.clone(), old: slot },
+        }
+    }
 }
 
 /// The place of a step in its tree.

@@ -1,6 +1,6 @@
 //! The loop that does what the state machine says: one effect at a time, and its answer fed back.
 
-use super::evidence::{self, Directories, Position, Print, Seen};
+use super::evidence::{self, Directories, Position, Print, Seen, Stores};
 use super::layout::{self, Id};
 use super::observer::{Observer, Phase, Progress};
 use super::{store, sweep};
@@ -74,6 +74,7 @@ impl<V: Vfs> Run<'_, V> {
             Effect::Survey => self.survey().map(|survey| Some(Input::Surveyed(survey))),
             Effect::Forward(step) => Ok(Some(match self.forward(step as usize) {
                 Ok(()) => Input::Stepped,
+                Err(error) if error.code() == Code::SyncFailed => return Err(error),
                 Err(error) => self.fail(error),
             })),
             Effect::Backward(step) => match self.backward(step as usize) {
@@ -178,6 +179,11 @@ impl<V: Vfs> Run<'_, V> {
     }
 
     fn forward(&mut self, index: usize) -> Result<(), Error> {
+        if self.plan.as_ref().is_some_and(|plan| ends_directory(plan, index)) {
+            // Where the directory cannot be exchanged it is removed, and with it goes what a lost rename leaves in it.
+            let result = self.journal.sync_all(self.vfs);
+            self.trust_sync(result)?;
+        }
         let (plan, step, seen) = at_hand(&self.plan, &mut self.seen, index)?;
         let directories = self.directories.get_or_insert_with(|| Directories::of(plan));
         let (position, at) = evidence::examine(self.vfs, plan, directories, step, seen)?;
@@ -210,25 +216,22 @@ impl<V: Vfs> Run<'_, V> {
                 _ => amend(self.vfs, &at, &step.before, plan.policy),
             };
         }
-        let slot = layout::slot(plan.slots, step.slot);
-        let aside = layout::aside(plan.slots, step.slot);
+        let Stores { new, old } = Stores::of(plan, step);
         let moved = |from: &Place, to: &Place| self.vfs.rename(from, to, Rename::NoReplace).map_err(Error::from);
         match (position, &step.before, &step.after) {
             (Position::NotDone | Position::ForeignBefore, ..) => Ok(()),
             (Position::Middle | Position::Unstaged, Some(_), Some(_)) if self.vfs.stat(&at)?.is_none() => {
-                moved(&aside, &at)
+                moved(&old, &at)
             }
             (Position::Middle | Position::Unstaged, ..) => Ok(()),
             (Position::Done, ..) if holds_something(self.vfs, &at, &step.after)? => Err(stuck(vec![finding(step)])),
             (Position::Done, Some(_), Some(_)) if plan.method == Method::Exchange => {
-                Ok(self.vfs.rename(&slot, &at, Rename::Exchange)?)
+                Ok(self.vfs.rename(&old, &at, Rename::Exchange)?)
             }
-            (Position::Done, Some(_), Some(_)) => {
-                moved(&at, &slot)?;
-                moved(&aside, &at)
-            }
-            (Position::Done, Some(_), None) => moved(&slot, &at),
-            (Position::Done, None, _) => moved(&at, &slot),
+            // The new object goes: the direction is durable, so nobody will ask for it again.
+            (Position::Done, Some(before), Some(after)) => move_over(self.vfs, &old, before, &at, after),
+            (Position::Done, Some(_), None) => moved(&old, &at),
+            (Position::Done, None, _) => moved(&at, &new),
             (Position::Lost | Position::ForeignAfter, ..) => Err(stuck(vec![finding(step)])),
         }
     }
@@ -311,6 +314,15 @@ fn at_hand<'a>(
     Ok((plan, plan.steps.get(index).ok_or_else(missing)?, seen.get_mut(index).ok_or_else(missing)?))
 }
 
+/// Does a step put something else over a directory, without exchange?
+fn ends_directory(plan: &Plan, index: usize) -> bool {
+    plan.method != Method::Exchange
+        && plan.steps.get(index).is_some_and(|step| match (&step.before, &step.after) {
+            (Some(before), Some(after)) => before.is_directory() && !after.is_directory(),
+            _ => false,
+        })
+}
+
 /// Is the object that a step moves a directory with something in it?
 fn holds_something<V: Vfs>(vfs: &V, at: &Place, end: &Option<Node>) -> Result<bool, Error> {
     Ok(end.as_ref().is_some_and(Node::is_directory) && !vfs.list(at)?.is_empty())
@@ -325,8 +337,7 @@ fn replace<V: Vfs>(
     seen: &Seen,
     position: Position,
 ) -> Result<(), Error> {
-    let slot = layout::slot(plan.slots, step.slot);
-    let aside = layout::aside(plan.slots, step.slot);
+    let Stores { new, old } = Stores::of(plan, step);
     let came_out = |out: &Place| -> Result<bool, Error> {
         let stat = vfs.stat(out)?;
         let empty = !holds_something(vfs, out, &step.before)?;
@@ -334,34 +345,39 @@ fn replace<V: Vfs>(
         Ok(empty && seen.tree.is_none_or(|(known, _)| same(known)))
     };
     match (&step.before, &step.after) {
-        (None, _) => Ok(vfs.rename(&slot, at, Rename::NoReplace)?),
+        (None, _) => Ok(vfs.rename(&new, at, Rename::NoReplace)?),
         (Some(_), Some(_)) if plan.method == Method::Exchange => {
-            vfs.rename(&slot, at, Rename::Exchange)?;
-            if came_out(&slot)? {
+            vfs.rename(&new, at, Rename::Exchange)?;
+            if came_out(&old)? {
                 return Ok(());
             }
-            vfs.rename(&slot, at, Rename::Exchange)?;
+            vfs.rename(&new, at, Rename::Exchange)?;
             Err(foreign(step))
         }
-        (Some(_), Some(_)) => {
-            if position == Position::NotDone {
-                vfs.rename(at, &aside, Rename::NoReplace)?;
-                if !came_out(&aside)? {
-                    vfs.rename(&aside, at, Rename::NoReplace)?;
-                    return Err(foreign(step));
-                }
-            }
-            Ok(vfs.rename(&slot, at, Rename::NoReplace)?)
-        }
+        (Some(_), Some(_)) if position == Position::Middle => Ok(vfs.rename(&new, at, Rename::NoReplace)?),
+        (Some(before), Some(after)) => move_over(vfs, &new, after, at, before),
         (Some(_), None) => {
-            vfs.rename(at, &slot, Rename::NoReplace)?;
-            if came_out(&slot)? {
+            vfs.rename(at, &old, Rename::NoReplace)?;
+            if came_out(&old)? {
                 return Ok(());
             }
-            vfs.rename(&slot, at, Rename::NoReplace)?;
+            vfs.rename(&old, at, Rename::NoReplace)?;
             Err(foreign(step))
         }
     }
+}
+
+/// Moves an object over another one that is kept elsewhere: in one step where the types allow it.
+fn move_over<V: Vfs>(vfs: &V, from: &Place, moving: &Node, at: &Place, standing: &Node) -> Result<(), Error> {
+    if moving.is_directory() || standing.is_directory() {
+        if standing.is_directory() {
+            vfs.remove_dir(at)?;
+        } else {
+            vfs.remove_file(at)?;
+        }
+        return Ok(vfs.rename(from, at, Rename::NoReplace)?);
+    }
+    Ok(vfs.rename(from, at, Rename::Replace)?)
 }
 
 /// Sets in place what differs: owner first, since that clears bits of the mode.

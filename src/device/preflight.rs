@@ -64,7 +64,7 @@ pub(super) fn check<V: Vfs>(
     refuse_parents(vfs, &proposals, &arrangements)?;
     refuse_metadata(vfs, &proposals, capabilities, policy)?;
     refuse_case(vfs, &proposals)?;
-    refuse_space(vfs, changes, &proposals, &arrangements)?;
+    refuse_space(vfs, changes, &proposals, &arrangements, capabilities)?;
     let owners = owners(&proposals, &looked, vfs, policy)?;
     Ok(Checked {
         proposals,
@@ -72,7 +72,7 @@ pub(super) fn check<V: Vfs>(
         order,
         seen: looked.iter().map(|looked| looked.seen).collect(),
         owners,
-        method: if capabilities.exchange { Method::Exchange } else { Method::MoveAside },
+        method: if capabilities.exchange { Method::Exchange } else { Method::Replace },
         capabilities,
     })
 }
@@ -254,6 +254,7 @@ fn refuse_space<V: Vfs>(
     changes: &[Change],
     proposals: &[Proposal],
     arrangements: &[Arrangement],
+    capabilities: Capabilities,
 ) -> Result<(), Error> {
     let space = vfs.space(RootId::STATE)?;
     let blocks = |bytes: u64| bytes.div_ceil(space.block.max(1)) * space.block.max(1);
@@ -266,6 +267,11 @@ fn refuse_space<V: Vfs>(
             continue;
         }
         bytes += 64; // the name in the slots
+        if let (Some(before), Some(_), false) = (&p.before, &p.after, capabilities.exchange) {
+            // What is replaced gets a second name, or is copied.
+            inodes += 1;
+            bytes += if capabilities.hard_links { 0 } else { blocks(before.kind.size()) };
+        }
         if let Some(after) = &p.after {
             if after.leader.is_some() || matches!(change.source, Source::Staged(_)) {
                 continue;

@@ -2,13 +2,15 @@
 
 use super::engine::{Engine, read_journal};
 use super::executor;
+use super::history::{self, HistoryEntry};
 use super::layout;
 use super::observer::Observer;
 use super::store::{self, Generation};
 use super::sweep;
+use crate::codec::frame::Header;
 use crate::error::{Code, Error, Finding};
 use crate::limits;
-use crate::model::{Difference, Digest};
+use crate::model::{Difference, Digest, Manifest};
 use crate::transaction::{Input, Outcome, Plan, Record, State, Work};
 use crate::tree;
 use crate::vfs::{Place, Session, Vfs};
@@ -45,6 +47,8 @@ pub struct Status {
     pub rollback: Option<String>,
     /// Must the machine be rebooted, or the file system mounted anew, before recovery?
     pub poisoned: bool,
+    /// The epoch of the journal: how many transactions have begun.
+    pub epoch: u64,
 }
 
 impl<V: Vfs> Engine<V> {
@@ -84,6 +88,12 @@ impl<V: Vfs> Engine<V> {
 
     /// Is the tree what it should be? During a trial: what the new version should be.
     pub fn verify(&self, full: bool, observer: &dyn Observer) -> Result<tree::Verification, Error> {
+        let (_, manifest) = self.expected()?;
+        self.compare(&manifest, full, observer)
+    }
+
+    /// What the tree should be now, and what it should hold. During a trial: the new version.
+    pub fn expected(&self) -> Result<(Generation, Manifest), Error> {
         let generation = match self.state {
             State::Trial { .. } => self.pending_generation()?,
             State::Idle | State::Closing(_) => self.current()?,
@@ -92,12 +102,21 @@ impl<V: Vfs> Engine<V> {
         let manifest = generation
             .manifest(&self.vfs)?
             .ok_or_else(|| Error::new(Code::Untracked, "the content of the tree is not recorded"))?;
-        self.compare(&manifest, full, observer)
+        Ok((generation, manifest))
+    }
+
+    /// Takes the word of somebody who has unmounted the file system and mounted it again after a sync failed: what is
+    /// read now comes from the disk.
+    pub fn forget_poison(&self) -> Result<(), Error> {
+        match self.vfs.stat(&layout::poison())? {
+            None => Ok(()),
+            Some(_) => Ok(self.vfs.remove_file(&layout::poison())?),
+        }
     }
 
     /// What is known without looking at the tree.
     pub fn status(&self) -> Result<Status, Error> {
-        status(&self.vfs, &self.records, self.state, self.journal.header().current)
+        status(&self.vfs, &self.records, self.state, self.journal.header())
     }
 
     /// The plan of the pending transaction, which must be there.
@@ -166,15 +185,24 @@ impl<V: Vfs> Engine<V> {
 
 /// What is known of a tree, by its journal, without its lock.
 pub fn peek<V: Vfs>(vfs: &V) -> Result<(Status, Vec<Record>), Error> {
-    if vfs.stat(&layout::root())?.is_none() || vfs.stat(&layout::journal())?.is_none() {
-        return Err(super::engine::not_initialised());
-    }
+    require_initialised(vfs)?;
     let (journal, records, state) = read_journal(vfs)?;
-    Ok((status(vfs, &records, state, journal.header().current)?, records))
+    Ok((status(vfs, &records, state, journal.header())?, records))
 }
 
-fn status<V: Vfs>(vfs: &V, records: &[Record], state: State, header: [u8; 16]) -> Result<Status, Error> {
-    let current = Generation::read(vfs, executor::current(header, records))?;
+/// What happened to a tree so far, the oldest first, without its lock.
+pub fn peek_history<V: Vfs>(vfs: &V) -> Result<Vec<HistoryEntry>, Error> {
+    require_initialised(vfs)?;
+    history::read(vfs)
+}
+
+fn require_initialised<V: Vfs>(vfs: &V) -> Result<(), Error> {
+    let there = vfs.stat(&layout::root())?.is_some() && vfs.stat(&layout::journal())?.is_some();
+    if there { Ok(()) } else { Err(super::engine::not_initialised()) }
+}
+
+fn status<V: Vfs>(vfs: &V, records: &[Record], state: State, header: Header) -> Result<Status, Error> {
+    let current = Generation::read(vfs, executor::current(header.current, records))?;
     let rollback = match (state, current.parent) {
         (State::Trial { .. }, _) => Some(current.version.clone()),
         (_, Some(parent)) if vfs.stat(&layout::plan(current.id))?.is_some() => {
@@ -210,6 +238,7 @@ fn status<V: Vfs>(vfs: &V, records: &[Record], state: State, header: [u8; 16]) -
         attempts,
         rollback,
         poisoned: poisoned_by(vfs)?.is_some_and(|session| vfs.session().is_ok_and(|now| now == session)),
+        epoch: header.epoch,
     })
 }
 

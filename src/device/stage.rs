@@ -8,8 +8,8 @@ use super::preflight::Checked;
 use crate::error::{Code, Error};
 use crate::limits;
 use crate::model::{Digest, Hasher, Kind, Metadata, Node, Policy, TreePath};
-use crate::transaction::{Arrangement, Step};
-use crate::vfs::{Access, Place, Vfs};
+use crate::transaction::{Arrangement, Method, Step};
+use crate::vfs::{Access, FileType, Place, Vfs};
 use std::collections::{BTreeSet, HashMap};
 use std::io::Read;
 
@@ -70,9 +70,6 @@ impl<'a, V: Vfs> Stager<'a, V> {
     /// Stores everything and gives the steps, in order, with what is known of their places.
     pub(super) fn run(mut self, payload: &mut dyn Payload) -> Result<(Vec<Step>, Vec<Seen>), Error> {
         super::store::ensure_dir(self.vfs, &layout::slots(self.id))?;
-        if self.checked.method == crate::transaction::Method::MoveAside {
-            super::store::ensure_dir(self.vfs, &layout::asides(self.id))?;
-        }
         if !self.wanted.is_empty() {
             payload.deliver(&mut self)?;
         }
@@ -90,7 +87,9 @@ impl<'a, V: Vfs> Stager<'a, V> {
         for index in 0..self.changes.len() {
             self.store_follower(index)?;
         }
-        self.steps()
+        let (steps, seen) = self.steps()?;
+        keep_old(self.vfs, self.checked.method, self.id, &steps)?;
+        Ok((steps, seen))
     }
 
     fn after(&self, index: usize) -> Option<&'a Node> {
@@ -315,6 +314,52 @@ impl<V: Vfs> Sink for Stager<'_, V> {
         check_content(path, after, size, digest)?;
         self.dress(&slot, after, index)
     }
+}
+
+/// Where objects cannot be exchanged: gives every object that will be replaced a second name, durable before the first
+/// step, so that a file system that keeps one rename and loses another cannot lose the object.
+pub(super) fn keep_old<V: Vfs>(vfs: &V, method: Method, slots: Id, steps: &[Step]) -> Result<(), Error> {
+    if method == Method::Exchange {
+        return Ok(());
+    }
+    super::store::ensure_dir(vfs, &layout::asides(slots))?;
+    for step in steps.iter().filter(|step| !step.in_place && step.after.is_some()) {
+        let Some(before) = &step.before else { continue };
+        let from = super::evidence::tree_place(step);
+        let to = match method {
+            Method::ReplaceBack => layout::slot(slots, step.slot),
+            _ => layout::aside(slots, step.slot),
+        };
+        if vfs.stat(&to)?.is_some() {
+            // Left by an undo that was interrupted before its first step.
+            super::sweep::remove_object(vfs, slots, &to, to.path.name())?;
+        }
+        if !before.is_directory() && vfs.link(&from, &to).is_ok() {
+            continue;
+        }
+        match &before.kind {
+            Kind::Directory => vfs.mkdir(&to)?,
+            Kind::Symlink { target } => vfs.symlink(target, &to)?,
+            Kind::File { .. } => {
+                let source = vfs.open(&from, Access::Read)?;
+                let content = &mut FileReader { vfs, file: &source, offset: 0 };
+                let (size, digest) = store_early(vfs, &to, content)?;
+                check_content(&from, before, size, digest)?;
+            }
+        }
+        let stat = vfs.stat(&from)?.ok_or_else(|| Error::new(Code::Foreign, format!("{from} is gone")))?;
+        if vfs.user() == 0 {
+            vfs.set_owner(&to, stat.uid, stat.gid)?;
+        }
+        if stat.kind != FileType::Symlink {
+            vfs.set_mode(&to, stat.mode)?;
+        }
+        for (name, value) in &before.metadata.xattrs {
+            vfs.set_xattr(&to, name, Some(value))?;
+        }
+        vfs.set_mtime(&to, stat.mtime)?;
+    }
+    Ok(())
 }
 
 /// Stores a content that comes before its transaction: the slot, its size and its digest.

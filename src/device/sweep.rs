@@ -76,7 +76,7 @@ fn remove_generation<V: Vfs>(vfs: &V, id: Id, keep_state: bool) -> Result<(), Er
 }
 
 /// Removes one stored object. A directory that holds something was filled by somebody else: it is set aside.
-fn remove_object<V: Vfs>(vfs: &V, id: Id, at: &Place, name: &[u8]) -> Result<(), Error> {
+pub(super) fn remove_object<V: Vfs>(vfs: &V, id: Id, at: &Place, name: &[u8]) -> Result<(), Error> {
     match vfs.stat(at)? {
         None => Ok(()),
         Some(stat) if stat.kind != FileType::Directory => Ok(vfs.remove_file(at)?),

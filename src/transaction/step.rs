@@ -73,7 +73,12 @@ impl Plan {
     #[must_use]
     pub fn inverse(self, transaction: [u8; 16]) -> Self {
         let steps = self.steps.into_iter().rev().map(Step::inverse).collect();
-        Self { transaction, state: None, manifest: None, steps, ..self }
+        let method = match self.method {
+            Method::Exchange => Method::Exchange,
+            Method::Replace => Method::ReplaceBack,
+            Method::ReplaceBack => Method::Replace,
+        };
+        Self { transaction, method, state: None, manifest: None, steps, ..self }
     }
 
     /// The bytes of the plan file, and their digest.

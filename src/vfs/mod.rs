@@ -10,7 +10,7 @@ mod os;
 #[cfg(any(test, feature = "sim"))]
 pub mod sim;
 
-pub use os::OsVfs;
+pub use os::{OsFiles, OsVfs};
 #[cfg(any(test, feature = "sim"))]
 pub use sim::SimVfs;
 

@@ -34,7 +34,10 @@ fn every_sync_is_missed_when_it_is_ignored() {
                     .map(|violation| format!("{} in {profile:?}: {}", workload.name, violation.message))
                 })
             });
-            println!("{act:?}: sync {ignored} of {syncs} ignored: {}", witness.as_deref().unwrap_or("NOBODY MISSES IT"));
+            println!(
+                "{act:?}: sync {ignored} of {syncs} ignored: {}",
+                witness.as_deref().unwrap_or("NOBODY MISSES IT")
+            );
             assert!(witness.is_some(), "{act:?}: sync {ignored} of {syncs} is missed by no test");
         }
     }

@@ -48,13 +48,7 @@ fn check_answer(
     }
 }
 
-fn one_fault(
-    prepared: &Prepared,
-    act: Act,
-    faults: Faults,
-    budget: &Budget,
-    tally: &mut Tally,
-) -> Result<(), String> {
+fn one_fault(prepared: &Prepared, act: Act, faults: Faults, budget: &Budget, tally: &mut Tally) -> Result<(), String> {
     let vfs = prepared.disk.fork();
     vfs.set_faults(faults);
     let (promise, error) = perform(act, prepared, &vfs);
@@ -69,8 +63,16 @@ fn one_fault(
         Err(message) => return Err(format!("after {error:?}: {message}")),
     }
     // And the power may fail right then.
-    judge_images(&vfs, 0, &promise, &|disk, promise| judge(prepared, disk, *promise), budget, &mut HashSet::new(), tally)
-        .map_err(|violation| format!("after {error:?}: {violation}"))
+    judge_images(
+        &vfs,
+        0,
+        &promise,
+        &|disk, promise| judge(prepared, disk, *promise),
+        budget,
+        &mut HashSet::new(),
+        tally,
+    )
+    .map_err(|violation| format!("after {error:?}: {violation}"))
 }
 
 fn run_all(title: &str, cases: Vec<(Workload, Act, Profile, bool)>, budget: &Budget) -> Tally {

@@ -117,7 +117,8 @@ fn poorer_file_systems_keep_the_promise() {
             for profile in [Profile::Somc, Profile::Posix] {
                 let without_exchange = Options { exchange: false, ..options(profile) };
                 cases.push((*workload, act, without_exchange, budget.clone()));
-                let poorer = Options { hard_links: !hard_links, sync_all_reports: false, reflink: true, ..options(profile) };
+                let poorer =
+                    Options { hard_links: !hard_links, sync_all_reports: false, reflink: true, ..options(profile) };
                 cases.push((*workload, act, poorer, budget.clone()));
             }
         }

@@ -6,7 +6,7 @@ use surefoot::vfs::SimVfs;
 
 /// What an act does, one call after the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Act {
+pub(super) enum Act {
     /// Apply and confirm at once.
     Apply,
     /// Apply on trial, then confirm.
@@ -17,11 +17,11 @@ pub enum Act {
     Undo,
 }
 
-pub const ACTS: [Act; 4] = [Act::Apply, Act::Confirm, Act::Reject, Act::Undo];
+pub(super) const ACTS: [Act; 4] = [Act::Apply, Act::Confirm, Act::Reject, Act::Undo];
 
 /// What was promised to the caller, and what may be of the tree therefore.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Promise {
+pub(super) enum Promise {
     /// Nothing yet: old or new.
     Nothing,
     /// It was applied on trial.
@@ -39,7 +39,7 @@ fn settings(trial: bool) -> Settings {
 }
 
 /// Does an act; errors end it.
-pub fn perform(act: Act, prepared: &Prepared, vfs: &SimVfs) -> (Promise, Option<surefoot::Error>) {
+pub(super) fn perform(act: Act, prepared: &Prepared, vfs: &SimVfs) -> (Promise, Option<surefoot::Error>) {
     let mut promise = Promise::Nothing;
     let result = (|| {
         let mut engine = Engine::open(vfs.clone())?;
@@ -64,7 +64,7 @@ pub fn perform(act: Act, prepared: &Prepared, vfs: &SimVfs) -> (Promise, Option<
 }
 
 /// Recovers and checks everything: present, honest, quiet, clean, futures.
-pub fn judge(prepared: &Prepared, vfs: &SimVfs, promise: Promise) -> Result<(), String> {
+pub(super) fn judge(prepared: &Prepared, vfs: &SimVfs, promise: Promise) -> Result<(), String> {
     let status = recover(vfs)?;
     present(prepared, vfs, promise, &status)?;
     // Quiet: a second recovery in the same session writes nothing.
@@ -78,7 +78,7 @@ pub fn judge(prepared: &Prepared, vfs: &SimVfs, promise: Promise) -> Result<(), 
 }
 
 /// One uninterrupted recovery.
-pub fn recover(vfs: &SimVfs) -> Result<Status, String> {
+pub(super) fn recover(vfs: &SimVfs) -> Result<Status, String> {
     let show = |error: surefoot::Error| {
         format!(
             "recovery failed: {}: {error}: {:?}",
@@ -92,7 +92,7 @@ pub fn recover(vfs: &SimVfs) -> Result<Status, String> {
 }
 
 /// The tree is exactly old or new, as promised, and as reported.
-pub fn present(prepared: &Prepared, vfs: &SimVfs, promise: Promise, status: &Status) -> Result<(), String> {
+pub(super) fn present(prepared: &Prepared, vfs: &SimVfs, promise: Promise, status: &Status) -> Result<(), String> {
     let tree = prepared.snapshot(vfs);
     let (is_old, is_new) = (tree == prepared.old, tree == prepared.new);
     if !is_old && !is_new {

@@ -11,11 +11,11 @@ use surefoot::vfs::sim::{Options, Snapshot};
 
 /// One workload: a tree before and a tree after.
 #[derive(Clone, Copy)]
-pub struct Workload {
-    pub name: &'static str,
-    pub old: fn(&SimVfs),
-    pub new: fn(&SimVfs),
-    pub policy: Policy,
+pub(super) struct Workload {
+    pub(super) name: &'static str,
+    pub(super) old: fn(&SimVfs),
+    pub(super) new: fn(&SimVfs),
+    pub(super) policy: Policy,
 }
 
 const PLAIN: Policy = Policy { owner: false, mtime: false };
@@ -25,7 +25,7 @@ const fn workload(name: &'static str, old: fn(&SimVfs), new: fn(&SimVfs)) -> Wor
 }
 
 /// Every workload that is swept.
-pub const WORKLOADS: &[Workload] = &[
+pub(super) const WORKLOADS: &[Workload] = &[
     workload(
         "removal first",
         |d| _ = d.write_file("a", "gone").write_file("b", "old b").write_file("c", "old c"),
@@ -190,7 +190,7 @@ pub const WORKLOADS: &[Workload] = &[
 ];
 
 /// Three hundred files: swept with a smaller budget.
-pub const MANY: Workload = workload("300 files", |d| many(d, 0), |d| many(d, 1));
+pub(super) const MANY: Workload = workload("300 files", |d| many(d, 0), |d| many(d, 1));
 
 fn many(disk: &SimVfs, version: u32) {
     for n in 0..300 {
@@ -204,16 +204,16 @@ fn many(disk: &SimVfs, version: u32) {
 }
 
 /// A workload made ready: a disk under care, the package that changes it, and what its tree is before and after.
-pub struct Prepared {
-    pub name: &'static str,
-    pub disk: SimVfs,
-    pub package: Vec<u8>,
-    pub old: Snapshot,
-    pub new: Snapshot,
+pub(super) struct Prepared {
+    pub(super) name: &'static str,
+    pub(super) disk: SimVfs,
+    pub(super) package: Vec<u8>,
+    pub(super) old: Snapshot,
+    pub(super) new: Snapshot,
 }
 
 impl Prepared {
-    pub fn new(workload: &Workload, options: Options) -> Self {
+    pub(super) fn new(workload: &Workload, options: Options) -> Self {
         let disk = SimVfs::with(options.clone());
         (workload.old)(&disk);
         let wanted = SimVfs::with(Options { limit_bytes: None, limit_inodes: None, ..options });
@@ -241,7 +241,7 @@ impl Prepared {
         Self { name: workload.name, disk: disk.reboot_clean(), package, old, new }
     }
 
-    pub fn snapshot(&self, disk: &SimVfs) -> Snapshot {
+    pub(super) fn snapshot(&self, disk: &SimVfs) -> Snapshot {
         if self.times() { disk.snapshot_with_times() } else { disk.snapshot() }
     }
 
@@ -250,7 +250,7 @@ impl Prepared {
     }
 
     /// Applies the package.
-    pub fn apply(&self, engine: &mut Engine<SimVfs>, settings: Settings) -> Result<(), surefoot::Error> {
+    pub(super) fn apply(&self, engine: &mut Engine<SimVfs>, settings: Settings) -> Result<(), surefoot::Error> {
         let package = Package::open(self.package.as_slice().take(u64::MAX))?.accept_unsigned()?;
         let settings = PackageSettings { settings, ..PackageSettings::default() };
         engine.apply(package, &settings, &()).map(drop)

@@ -1,10 +1,13 @@
 //! `OsVfs`: the real disk, through Linux system calls.
 
+mod files;
 mod metadata;
 mod probe;
 mod resolve;
 #[cfg(test)]
 mod tests;
+
+pub use files::OsFiles;
 
 use crate::limits;
 use crate::model::{Time, Xattrs};

@@ -1,0 +1,356 @@
+//! What can be asked for.
+
+use crate::device::{Settings, VerifyDepth};
+use crate::limits;
+use crate::model::Policy;
+use crate::package::Level;
+use crate::transaction::Recovery;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+/// Updates a directory tree so that, wherever the power fails, it ends exactly old or exactly new
+#[derive(Debug, Parser)]
+#[command(name = "surefoot", version, max_term_width = 100, after_help = EXIT_CODES)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    pub(super) global: Global,
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+const EXIT_CODES: &str = "Exit codes: 0 done; 1 failed before any change; 2 usage; 3 not trusted; 4 the tree is not as \
+                          expected; 5 no space; 6 not available, try later; 7 failed and the old tree is back; \
+                          8 undecided, run recover after a reboot; 9 another process holds the lock";
+
+#[derive(Debug, Args)]
+pub(super) struct Global {
+    /// The managed tree
+    #[arg(long, global = true, env = "SUREFOOT_ROOT", hide_env_values = true, default_value = ".", value_name = "DIR")]
+    pub(super) root: PathBuf,
+    /// Where its state is [default: .surefoot in the tree]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(super) state_dir: Option<PathBuf>,
+    /// One JSON object per line on stdout, errors too, and nothing else
+    #[arg(long, global = true)]
+    pub(super) json: bool,
+    /// No progress and no messages
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub(super) quiet: bool,
+    /// What is being done, on stderr
+    #[arg(short, long, global = true)]
+    pub(super) verbose: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Make a key pair: NAME (secret) and NAME.pub
+    Keygen(Keygen),
+    /// Tell what changed between two trees
+    Diff(Diff),
+    /// Build a package from two trees, or a full one from one
+    Build(Build),
+    /// Add a signature to a package
+    Sign(Sign),
+    /// Show what a package is and does
+    Inspect(Inspect),
+    /// Take a tree under care, as some version
+    Init(Init),
+    /// Apply a package
+    Apply(Apply),
+    /// End the trial: the new version stays
+    Confirm,
+    /// Go back to the version before
+    Rollback,
+    /// Finish or undo whatever a crash left; safe to run always
+    Recover(Recover),
+    /// Tell what is installed and pending
+    Status,
+    /// Tell what happened
+    History,
+    /// Ask whether the tree is what it should be
+    Verify(Verify),
+    /// Look into the write-ahead journal
+    Journal(Journal),
+    /// Print the completions for a shell
+    Completions(Completions),
+    /// Print the manual page, or write all of them
+    Man(Man),
+}
+
+impl Command {
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::Keygen(_) => "keygen",
+            Self::Diff(_) => "diff",
+            Self::Build(_) => "build",
+            Self::Sign(_) => "sign",
+            Self::Inspect(_) => "inspect",
+            Self::Init(_) => "init",
+            Self::Apply(_) => "apply",
+            Self::Confirm => "confirm",
+            Self::Rollback => "rollback",
+            Self::Recover(_) => "recover",
+            Self::Status => "status",
+            Self::History => "history",
+            Self::Verify(_) => "verify",
+            Self::Journal(Journal { what: JournalCommand::Show }) => "journal show",
+            Self::Completions(_) => "completions",
+            Self::Man(_) => "man",
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Keygen {
+    /// Where the secret key goes; the public one goes beside it, as NAME.pub
+    #[arg(short, long, value_name = "NAME")]
+    pub(super) output: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Diff {
+    /// The one tree
+    pub(super) old: PathBuf,
+    /// The other
+    pub(super) new: PathBuf,
+    #[command(flatten)]
+    pub(super) identity: Identity,
+}
+
+/// What counts as the identity of a tree besides content, mode, links and extended attributes.
+#[derive(Clone, Copy, Debug, Args)]
+pub(super) struct Identity {
+    /// Owner and group count; auto: when run as root
+    #[arg(long, value_enum, default_value_t = Owner::Auto)]
+    pub(super) owner: Owner,
+    /// Modification times count
+    #[arg(long)]
+    pub(super) mtime: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum Owner {
+    Auto,
+    Yes,
+    No,
+}
+
+impl Identity {
+    /// As this user has it.
+    pub(super) fn policy(self, user: u32) -> Policy {
+        let owner = match self.owner {
+            Owner::Auto => user == 0,
+            Owner::Yes => true,
+            Owner::No => false,
+        };
+        Policy { owner, mtime: self.mtime }
+    }
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Build {
+    /// The tree before and the tree after; with --full, the tree alone
+    #[arg(required = true, num_args = 1..=2, value_names = ["OLD", "NEW"])]
+    pub(super) trees: Vec<PathBuf>,
+    /// A package of the whole tree, for whatever is there
+    #[arg(long, conflicts_with = "from")]
+    pub(super) full: bool,
+    /// The version of OLD
+    #[arg(long, value_name = "VERSION")]
+    pub(super) from: Option<String>,
+    /// The version of NEW
+    #[arg(long, value_name = "VERSION")]
+    pub(super) to: String,
+    /// The architecture that it is for [default: every one]
+    #[arg(long)]
+    pub(super) arch: Option<String>,
+    /// A secret key that signs it; may be given again
+    #[arg(long, value_name = "FILE")]
+    pub(super) key: Vec<PathBuf>,
+    /// How much time compression may take
+    #[arg(long, value_enum, default_value_t = Effort::Default)]
+    pub(super) level: Effort,
+    /// Words for people
+    #[arg(long, value_name = "TEXT")]
+    pub(super) notes: Option<String>,
+    #[command(flatten)]
+    pub(super) identity: Identity,
+    /// The kind of package; tar.gz is that of the service manifest
+    #[arg(long, value_enum, default_value_t = Format::Surefoot)]
+    pub(super) format: Format,
+    /// Where the JSON entry of a tar.gz package goes [default: stdout]
+    #[arg(long, value_name = "FILE")]
+    pub(super) entry: Option<PathBuf>,
+    /// Do not try the package before it is called good
+    #[arg(long)]
+    pub(super) no_prove: bool,
+    /// Where the package goes
+    #[arg(short, long, value_name = "FILE")]
+    pub(super) output: PathBuf,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Format {
+    Surefoot,
+    #[value(name = "tar.gz")]
+    TarGz,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum Effort {
+    Fast,
+    Default,
+    Best,
+}
+
+impl From<Effort> for Level {
+    fn from(effort: Effort) -> Self {
+        match effort {
+            Effort::Fast => Self::Fast,
+            Effort::Default => Self::Default,
+            Effort::Best => Self::Best,
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Sign {
+    /// The package
+    pub(super) package: PathBuf,
+    /// The secret key
+    #[arg(long, value_name = "FILE")]
+    pub(super) key: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Inspect {
+    /// The package
+    pub(super) package: PathBuf,
+    /// A file with public keys, one of which must have signed it; may be given again
+    #[arg(long, value_name = "FILE")]
+    pub(super) trust: Vec<PathBuf>,
+    /// Check its content although nobody vouches for it
+    #[arg(long, conflicts_with = "trust")]
+    pub(super) allow_unsigned: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Init {
+    /// The version that the tree is
+    #[arg(long, value_name = "VERSION")]
+    pub(super) version: String,
+    /// A file with public keys that packages may be signed by; may be given again
+    #[arg(long, value_name = "FILE")]
+    pub(super) trust: Vec<PathBuf>,
+    /// How many updates can be rolled back after they were confirmed
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(0..=i64::from(limits::KEEP)))]
+    pub(super) keep: u32,
+    #[command(flatten)]
+    pub(super) identity: Identity,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Apply {
+    /// The package
+    pub(super) package: PathBuf,
+    /// The JSON entry of a tar.gz package of the service manifest
+    #[arg(long, value_name = "FILE")]
+    pub(super) entry: Option<PathBuf>,
+    /// Wait for confirm or rollback
+    #[arg(long)]
+    pub(super) trial: bool,
+    /// Boots after which a trial that nobody confirmed is rolled back
+    #[arg(long, value_name = "N", default_value_t = 3,
+          value_parser = clap::value_parser!(u32).range(1..=i64::from(limits::TRIAL_ATTEMPTS)))]
+    pub(super) max_attempts: u32,
+    /// A file with public keys that are trusted this time, besides those of the tree; may be given again
+    #[arg(long, value_name = "FILE")]
+    pub(super) trust: Vec<PathBuf>,
+    /// Apply it whoever has made it
+    #[arg(long)]
+    pub(super) allow_unsigned: bool,
+    /// Install an older version over a newer one
+    #[arg(long)]
+    pub(super) allow_downgrade: bool,
+    /// The architecture of this device
+    #[arg(long, default_value = std::env::consts::ARCH)]
+    pub(super) arch: String,
+    /// How much of the tree is compared with its record first
+    #[arg(long, value_enum, default_value_t = Depth::Touched)]
+    pub(super) verify: Depth,
+    /// What recovery does if the power fails half-way
+    #[arg(long, value_enum, default_value_t = OnInterrupt::Forward)]
+    pub(super) on_interrupt: OnInterrupt,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum Depth {
+    /// The content of every path that changes
+    Touched,
+    /// That, and size, times and inode of everything else
+    Index,
+    /// The content of everything
+    Full,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum OnInterrupt {
+    Forward,
+    Backward,
+}
+
+impl Apply {
+    pub(super) fn settings(&self) -> Settings {
+        Settings {
+            trial: self.trial,
+            attempts: self.max_attempts,
+            recovery: match self.on_interrupt {
+                OnInterrupt::Forward => Recovery::Forward,
+                OnInterrupt::Backward => Recovery::Backward,
+            },
+            verify: match self.verify {
+                Depth::Touched => VerifyDepth::Touched,
+                Depth::Index => VerifyDepth::Index,
+                Depth::Full => VerifyDepth::Full,
+            },
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Recover {
+    /// After a failed sync: the file system was unmounted and mounted again since
+    #[arg(long)]
+    pub(super) remounted: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Verify {
+    /// Do not read files that look as they did when they were last read
+    #[arg(long)]
+    pub(super) quick: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Journal {
+    #[command(subcommand)]
+    pub(super) what: JournalCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum JournalCommand {
+    /// Every record of the current epoch, in words
+    Show,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Completions {
+    /// The shell
+    pub(super) shell: clap_complete::Shell,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Man {
+    /// Write the pages of all commands there, instead of printing the main one
+    pub(super) directory: Option<PathBuf>,
+}

@@ -1,0 +1,139 @@
+//! `build`: a package from two trees, or a full one from one.
+
+use super::{build_entry, read_tree, version};
+use crate::cli::args::{Build, Format};
+use crate::cli::files::{Draft, directory_of, failed, read_secrets, spool};
+use crate::cli::output::{Output, bytes};
+use crate::cli::progress::Meter;
+use crate::cli::prove::{self, Proof};
+use crate::error::{Code, Error};
+use crate::limits;
+use crate::publish::{BuildReport, Options, build_full, build_patch};
+use crate::trust::SecretKey;
+use serde::Serialize;
+use std::fs;
+use std::io::{BufWriter, Write as _};
+use std::path::{Path, PathBuf};
+
+#[derive(Serialize)]
+struct Built {
+    package: String,
+    kind: &'static str,
+    from: Option<String>,
+    to: String,
+    architecture: Option<String>,
+    #[serde(flatten)]
+    report: BuildReport,
+    /// Was it applied, and taken back, by the real applier?
+    proved: bool,
+}
+
+pub(super) fn run(asked: &Build, output: &Output) -> Result<(), Error> {
+    let (old, new) = trees(asked)?;
+    let to = version(&asked.to)?.to_string();
+    let from = asked.from.as_deref().map(version).transpose()?.map(|version| version.to_string());
+    refuse_inside(&asked.output, old.into_iter().chain([new]))?;
+    let keys = read_secrets(&asked.key)?;
+    if asked.format == Format::TarGz {
+        let old = old.ok_or_else(|| usage("a tar.gz package is made from two trees"))?;
+        return build_entry::run(asked, (old, new), &keys, output);
+    }
+    if asked.entry.is_some() {
+        return Err(usage("only a tar.gz package has an entry"));
+    }
+    let signers: Vec<&SecretKey> = keys.iter().collect();
+    let options = Options {
+        to: to.clone(),
+        architecture: asked.arch.clone(),
+        notes: asked.notes.clone().unwrap_or_default(),
+        level: asked.level.into(),
+        signers: &signers,
+    };
+    let meter = Meter::new(output);
+    let old = old.map(|path| read_tree(path, asked.identity, &meter)).transpose()?;
+    let new = read_tree(new, asked.identity, &meter)?;
+    drop(meter);
+    output.message("packing");
+    let mut draft = Draft::create(&asked.output)?;
+    let mut spool = spool(&asked.output)?;
+    let mut out = BufWriter::with_capacity(limits::COPY_BUFFER, draft.file()?);
+    let report = match (&old, &from) {
+        (None, _) => build_full(&new.1, &new.0, &options, &mut spool, &mut out)?,
+        (Some((_, old)), Some(from)) => build_patch((from, old), (&new.1, &new.0), &options, &mut spool, &mut out)?,
+        (Some(_), None) => return Err(usage("a patch needs the version that it starts from: --from")),
+    };
+    out.flush().map_err(|error| failed("write", &asked.output, error))?;
+    drop((out, spool));
+    if !asked.no_prove {
+        output.message("proving: it is applied to a copy, and taken back");
+        let proof = Proof {
+            package: draft.temporary(),
+            old: old.as_ref().map(|(vfs, manifest)| (from.as_deref().unwrap_or_default(), manifest, vfs)),
+            new: &new.1,
+            signers: &signers,
+        };
+        prove::run(&proof, &asked.output, &Meter::new(output))?;
+    }
+    draft.complete()?;
+    let built = Built {
+        package: asked.output.display().to_string(),
+        kind: if old.is_some() { "patch" } else { "full" },
+        from: old.and(from),
+        to,
+        architecture: asked.arch.clone(),
+        report,
+        proved: !asked.no_prove,
+    };
+    tell(&built, output);
+    output.result(&built);
+    Ok(())
+}
+
+fn trees(asked: &Build) -> Result<(Option<&Path>, &Path), Error> {
+    match (asked.full, asked.trees.as_slice()) {
+        (true, [new]) => Ok((None, new)),
+        (false, [old, new]) => Ok((Some(old), new)),
+        (true, _) => Err(usage("a full package is made from one tree")),
+        (false, _) => Err(usage("a patch is made from two trees; --full makes a package of one")),
+    }
+}
+
+pub(super) fn usage(what: &str) -> Error {
+    Error::new(Code::Usage, what)
+}
+
+/// A package inside a tree that it is built from would be part of it, or not, by chance.
+fn refuse_inside<'a>(output: &Path, trees: impl Iterator<Item = &'a Path>) -> Result<(), Error> {
+    let real =
+        |path: &Path| -> Result<PathBuf, Error> { fs::canonicalize(path).map_err(|error| failed("open", path, error)) };
+    let directory = real(directory_of(output))?;
+    for tree in trees {
+        if directory.starts_with(real(tree)?) {
+            return Err(usage("the package would lie inside a tree that it is built from"));
+        }
+    }
+    Ok(())
+}
+
+fn tell(built: &Built, output: &Output) {
+    let Built { package, kind, from, to, report, .. } = built;
+    let from = from.as_ref().map(|from| format!("{from} -> ")).unwrap_or_default();
+    output.line(format_args!("{package}: {kind} {from}{to}, {}", bytes(report.written.bytes)));
+    output.line(format_args!(
+        "{} changes ({} new, {} removed); {} of content packed into {}; {} contents are in the base already, {} come twice",
+        report.changes,
+        report.added,
+        report.removed,
+        bytes(report.written.payload_bytes),
+        bytes(report.written.packed_bytes),
+        report.from_base,
+        report.duplicates
+    ));
+    output.line(format_args!("package {}", report.written.id));
+    for key in &report.signers {
+        output.line(format_args!("signed by key {key}"));
+    }
+    if report.signers.is_empty() {
+        output.message("it is not signed: see sign");
+    }
+}

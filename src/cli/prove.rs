@@ -1,0 +1,224 @@
+//! Proving a package: the real applier runs on a copy of what the package touches, forward and back.
+//!
+//! Applying looks only at the paths that change and at the files that serve as a base; what else is recorded is given
+//! as a value. So these, and the directories that they are in, are all that has to be copied (or reflinked, where the
+//! file system can).
+
+use super::files::{beside, failed};
+use super::progress::Meter;
+use crate::device::{Config, Engine, PackageSettings};
+use crate::error::{Code, Error};
+use crate::limits;
+use crate::model::{Entry, Kind, Manifest, Node, TreePath};
+use crate::package::{Package, Source};
+use crate::tree::{self, Depth};
+use crate::trust::{Keyring, SecretKey};
+use crate::vfs::{Access, OsVfs, Place, Vfs as _};
+use std::collections::BTreeSet;
+use std::fs::{self, File, Permissions};
+use std::io::BufReader;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+/// What is to be proved.
+pub(super) struct Proof<'a> {
+    /// The package.
+    pub(super) package: &'a Path,
+    /// Version, content and place of the tree that it starts from; nothing for a full package.
+    pub(super) old: Option<(&'a str, &'a Manifest, &'a OsVfs)>,
+    /// What it must lead to.
+    pub(super) new: &'a Manifest,
+    /// Who has signed it.
+    pub(super) signers: &'a [&'a SecretKey],
+}
+
+/// Applies the package in a directory beside `output`, looks at everything that it touched, takes it back, and looks
+/// again.
+pub(super) fn run(proof: &Proof<'_>, output: &Path, meter: &Meter<'_>) -> Result<(), Error> {
+    let scratch = Scratch::create(output)?;
+    prove(proof, &scratch.0, meter).map_err(|error| match error.code() {
+        // Room for the copy is what lacks, not a good package.
+        Code::Space | Code::Inodes | Code::Io | Code::Metadata | Code::FileSystem | Code::CaseCollision => error,
+        code => Error::new(code, "the package was built, but does not do what it should").because(error),
+    })
+}
+
+fn prove(proof: &Proof<'_>, scratch: &Path, meter: &Meter<'_>) -> Result<(), Error> {
+    let vfs = OsVfs::open_or_create_state(&scratch.join("tree"), &scratch.join("state"))?;
+    let package = Package::open(open(proof.package)?)?;
+    let package = if proof.signers.is_empty() {
+        package.accept_unsigned()?
+    } else {
+        let mut keyring = Keyring::new();
+        for signer in proof.signers {
+            keyring.insert(signer.public())?;
+        }
+        package.verify(&keyring)?
+    };
+    let mut paths: BTreeSet<TreePath> = BTreeSet::new();
+    for change in package.promise().changes() {
+        paths.insert(change.path.clone());
+        if let Some(Source::Base(base)) = change.source() {
+            paths.insert(base.clone());
+        }
+    }
+    let (from, old) = match proof.old {
+        Some((from, old, source)) => {
+            add_what_belongs(&mut paths, old);
+            copy(source, &vfs, old, &paths)?;
+            (from, old.clone())
+        }
+        None => {
+            let root = tree::node_at(&vfs, &Place::tree(&TreePath::root()))?;
+            let root = root.map(|node| Entry { path: TreePath::root(), node });
+            let empty = Manifest::new(proof.new.policy(), root.into_iter().collect());
+            ("", empty.map_err(|error| Error::new(Code::Internal, "no empty tree").because(error))?)
+        }
+    };
+    let paths: Vec<TreePath> = paths.into_iter().collect();
+    let policy = proof.new.policy();
+    let config = Config { owner: policy.owner, mtime: policy.mtime, ..Config::default() };
+    let mut engine = Engine::init(vfs, config, from, Some(&old))?;
+    let settings = PackageSettings { allow_downgrade: true, ..PackageSettings::default() };
+    engine.apply(package, &settings, meter)?;
+    compare(engine.vfs(), proof.new, &paths, meter)?;
+    engine.rollback(meter)?;
+    compare(engine.vfs(), &old, &paths, meter)
+}
+
+fn open(path: &Path) -> Result<BufReader<File>, Error> {
+    let file = File::open(path).map_err(|error| failed("open", path, error))?;
+    Ok(BufReader::with_capacity(limits::COPY_BUFFER, file))
+}
+
+fn compare(vfs: &OsVfs, manifest: &Manifest, paths: &[TreePath], meter: &Meter<'_>) -> Result<(), Error> {
+    let verification = tree::verify(vfs, manifest, false, Depth::Touched(paths), &meter.check())?;
+    if verification.findings.is_empty() {
+        return Ok(());
+    }
+    Err(Error::new(Code::Internal, "the copy is not what it should be").listing(verification.findings))
+}
+
+/// The other names of hard-linked files, and the directories on the way.
+fn add_what_belongs(paths: &mut BTreeSet<TreePath>, old: &Manifest) {
+    let mut leaders = BTreeSet::new();
+    for Entry { path, node } in old.entries() {
+        if let Some(leader) = node.leader.as_ref().filter(|leader| paths.contains(path) || paths.contains(*leader)) {
+            leaders.insert(leader.clone());
+        }
+    }
+    for Entry { path, node } in old.entries() {
+        if leaders.contains(path) || node.leader.as_ref().is_some_and(|leader| leaders.contains(leader)) {
+            paths.insert(path.clone());
+        }
+    }
+    let above: Vec<TreePath> =
+        paths.iter().flat_map(|path| std::iter::successors(path.parent(), TreePath::parent)).collect();
+    paths.extend(above);
+    paths.insert(TreePath::root());
+}
+
+/// Copies what `old` holds at these paths.
+fn copy(from: &OsVfs, to: &OsVfs, old: &Manifest, paths: &BTreeSet<TreePath>) -> Result<(), Error> {
+    let mut directories = Vec::new();
+    for path in paths {
+        let Some(node) = old.get(path) else { continue };
+        let at = Place::tree(path);
+        match (&node.kind, &node.leader) {
+            (Kind::Directory, _) => {
+                if !path.is_root() {
+                    to.mkdir(&at)?;
+                }
+                directories.push((at, node));
+            }
+            (Kind::Symlink { target }, _) => {
+                to.symlink(target, &at)?;
+                dress(to, &at, node, old)?;
+            }
+            (Kind::File { .. }, Some(leader)) => to.link(&Place::tree(leader), &at)?,
+            (Kind::File { .. }, None) => {
+                copy_content(from, to, &at)?;
+                dress(to, &at, node, old)?;
+            }
+        }
+    }
+    // Last, and from the leaves up: a mode may forbid writing, and writing changes the time.
+    for (at, node) in directories.into_iter().rev() {
+        dress(to, &at, node, old)?;
+    }
+    Ok(())
+}
+
+fn copy_content(from: &OsVfs, to: &OsVfs, at: &Place) -> Result<(), Error> {
+    let source = from.open(at, Access::Read)?;
+    let target = to.create(at)?;
+    if to.reflink(&source, &target)? {
+        return Ok(());
+    }
+    let mut buffer = vec![0; limits::COPY_BUFFER];
+    let mut offset = 0;
+    loop {
+        let length = from.read_at(&source, offset, &mut buffer)?;
+        if length == 0 {
+            return Ok(());
+        }
+        to.write_at(&target, offset, &buffer[..length])?;
+        offset += length as u64;
+    }
+}
+
+fn dress(to: &OsVfs, at: &Place, node: &Node, old: &Manifest) -> Result<(), Error> {
+    let metadata = &node.metadata;
+    if old.policy().owner {
+        to.set_owner(at, metadata.uid, metadata.gid)?;
+    }
+    if !matches!(node.kind, Kind::Symlink { .. }) {
+        to.set_mode(at, metadata.mode)?;
+    }
+    for (name, value) in &metadata.xattrs {
+        to.set_xattr(at, name, Some(value))?;
+    }
+    Ok(to.set_mtime(at, metadata.mtime)?)
+}
+
+/// A directory for the copy, gone at the end whatever happened.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn create(output: &Path) -> Result<Self, Error> {
+        let path = beside(output, "proof")?;
+        let made = fs::create_dir(&path).and_then(|()| fs::set_permissions(&path, Permissions::from_mode(0o700)));
+        made.map_err(|error| failed("create", &path, error))?;
+        let scratch = Self(path);
+        let tree = scratch.0.join("tree");
+        fs::create_dir(&tree).map_err(|error| failed("create", &tree, error))?;
+        // What the surroundings hand down is no part of the copy.
+        let vfs = OsVfs::open_tree(&tree)?;
+        let root = Place::tree(&TreePath::root());
+        vfs.set_xattr(&root, b"system.posix_acl_default", None)?;
+        vfs.set_xattr(&root, b"system.posix_acl_access", None)?;
+        vfs.set_mode(&root, 0o755)?;
+        Ok(scratch)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        if fs::remove_dir_all(&self.0).is_err() {
+            // The copy has directories that may not be written to.
+            open_up(&self.0);
+            if let Err(error) = fs::remove_dir_all(&self.0) {
+                tracing::warn!(path = %self.0.display(), %error, "the copy cannot be removed");
+            }
+        }
+    }
+}
+
+fn open_up(directory: &Path) {
+    let _ = fs::set_permissions(directory, Permissions::from_mode(0o700));
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            open_up(&entry.path());
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! The objects that programs read: `docs/cli.md` shows each one, and these tests hold the program to it.
+
+use super::Place;
+use serde_json::{Map, Value};
+use std::collections::BTreeSet;
+
+/// The objects in the manual.
+fn documented() -> BTreeSet<String> {
+    let text = include_str!("../../docs/cli.md");
+    let lines = text.lines().map(str::trim).filter(|line| line.starts_with("{\"type\""));
+    lines.map(|line| normal(&serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")))).collect()
+}
+
+/// Keys and types, with every value that varies put to a fixed one.
+fn normal(value: &Value) -> String {
+    fn walk(key: &str, value: &Value) -> Value {
+        match value {
+            Value::Null => Value::Null,
+            Value::Bool(_) if key == "proved" => Value::Bool(true),
+            Value::Bool(value) => Value::Bool(*value),
+            Value::Number(number) => {
+                if number.is_f64() {
+                    0.5.into()
+                } else {
+                    0.into()
+                }
+            }
+            Value::String(text) => match key {
+                "id" | "key" | "keys" | "target" | "base" | "digest" | "signers" | "signer" | "claimed_signers"
+                | "plan" | "transaction" | "session" | "hash" | "signature" => key.into(),
+                "at" | "root" | "message" | "hint" | "causes" | "phase" | "text" | "package" | "path" | "from"
+                | "code" | "files" | "directories" => key.into(),
+                _ => text.clone().into(),
+            },
+            Value::Array(values) => {
+                let mut values: Vec<Value> = values.iter().map(|value| walk(key, value)).collect();
+                values.dedup();
+                values.into()
+            }
+            Value::Object(map) => {
+                map.iter().map(|(key, value)| (key.clone(), walk(key, value))).collect::<Map<_, _>>().into()
+            }
+        }
+    }
+    walk("", value).to_string()
+}
+
+#[test]
+fn every_object_is_in_the_manual_and_the_manual_tells_of_no_other() {
+    let place = Place::with_packages();
+    let device = |arguments: &[&'static str]| [&["--root", "dev"], arguments].concat();
+    let build = ["build", "old", "new", "--from", "1.0.0", "--to", "1.0.0.1", "--owner", "no"];
+    let full = ["build", "--full", "new", "--to", "1.0.0.1", "--owner", "no", "-o", "full.sf"];
+    let service = ["build", "old", "new", "--to", "1.0.0.1", "--owner", "no", "--format", "tar.gz", "--key", "key"];
+    let runs: Vec<Vec<&str>> = vec![
+        vec!["keygen", "-o", "k2"],
+        vec!["diff", "old", "new", "--owner", "no"],
+        vec!["diff", "old", "old", "--owner", "no"],
+        [&build[..], &["--key", "key", "-o", "up.sf"]].concat(),
+        full.to_vec(),
+        [&service[..], &["-o", "up.tar.gz"]].concat(),
+        vec!["sign", "full.sf", "--key", "key"],
+        vec!["inspect", "up.sf"],
+        vec!["inspect", "up.sf", "--trust", "key.pub"],
+        vec!["inspect", "full.sf", "--allow-unsigned"],
+        vec!["--root", "new", "init", "--version", "1.0.0", "--owner", "no", "--trust", "key.pub"],
+        device(&["status"]),
+        device(&["recover"]),
+        device(&["apply", "up.sf", "--trial"]),
+        device(&["status"]),
+        device(&["recover"]),
+        device(&["journal", "show"]),
+        device(&["confirm"]),
+        device(&["status"]),
+        device(&["rollback"]),
+        device(&["apply", "up.sf", "--trial"]),
+        device(&["rollback"]),
+        device(&["journal", "show"]),
+        device(&["apply", "up.sf", "--allow-unsigned"]),
+        device(&["journal", "show"]),
+        device(&["history"]),
+        device(&["verify"]),
+        device(&["confirm"]),
+        device(&["verify", "--bogus"]),
+        vec!["completions", "bash"],
+        vec!["man"],
+        vec!["man", "."],
+    ];
+    let documented = documented();
+    let mut seen = BTreeSet::new();
+    let mut look = |arguments: &[&str]| {
+        let ran = place.run(&[&["--json"], arguments].concat());
+        for line in ran.stdout.lines() {
+            let object: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+            let normal = normal(&object);
+            assert!(documented.contains(&normal), "not in docs/cli.md, of {arguments:?}:\n{line}");
+            seen.insert(normal);
+        }
+        let last: Value = serde_json::from_str(ran.stdout.lines().last().unwrap()).unwrap();
+        assert_eq!(last["type"], if ran.code == 0 { "result" } else { "error" }, "the last object is the answer");
+    };
+    for arguments in runs {
+        look(&arguments);
+    }
+    place.write("dev/bin/app", "changed");
+    look(&["--root", "dev", "verify"]);
+    let untold: Vec<&String> = documented.difference(&seen).filter(|object| !object.contains("\"trying\"")).collect();
+    assert!(untold.is_empty(), "in docs/cli.md, but never seen: {untold:#?}");
+}
+
+#[test]
+fn quiet_leaves_out_progress() {
+    let place = Place::with_packages();
+    let told = place.good(&["--json", "--root", "dev", "verify"]).stdout;
+    assert!(told.starts_with("{\"type\":\"progress\""), "{told}");
+    let told = place.good(&["--json", "-q", "--root", "dev", "verify"]).stdout;
+    assert_eq!(told.lines().count(), 1, "{told}");
+}

@@ -1,0 +1,184 @@
+//! Every refusal has its exit code and its error code, and changes nothing.
+
+use super::Place;
+use fs2::FileExt as _;
+use std::fs::{self, OpenOptions};
+use std::os::unix::fs::symlink;
+
+#[test]
+fn a_package_that_is_not_trusted_is_refused() {
+    let place = Place::with_packages();
+    let apply = ["--root", "dev", "apply", "up.sf"];
+    place.copy("old", "plain");
+    place.good(&["--root", "plain", "init", "--version", "1.0.0", "--owner", "no"]);
+    place.bad(&["--root", "plain", "apply", "up.sf"], 3, "trust.no-keys");
+
+    place.build("old", "new", "1.0.0", "1.0.0.1", "strange.sf");
+    let unsigned = ["build", "old", "new", "--from", "1.0.0", "--to", "1.0.0.1", "--owner", "no", "-o", "unsigned.sf"];
+    place.good(&unsigned);
+    place.bad(&["--root", "dev", "apply", "unsigned.sf"], 3, "trust.unsigned");
+    place.good(&["sign", "unsigned.sf", "--key", "stranger"]);
+    place.bad(&["--root", "dev", "apply", "unsigned.sf"], 3, "trust.signature");
+    place.bad(&["inspect", "unsigned.sf", "--trust", "key.pub"], 3, "trust.signature");
+
+    // A flipped bit in the manifest, and one in the payload.
+    let good = fs::read(place.path("up.sf")).unwrap();
+    for (at, codes) in
+        [(600, ["trust.signature", "package.format"]), (good.len() - 1530, ["package.format", "trust.digest"])]
+    {
+        let mut bytes = good.clone();
+        bytes[at] ^= 1;
+        fs::write(place.path("up.sf"), bytes).unwrap();
+        let ran = place.run(&apply);
+        assert_eq!(ran.code, 3, "byte {at}: {}", ran.stderr);
+        assert!(codes.iter().any(|code| ran.stderr.contains(code)), "byte {at}: {}", ran.stderr);
+    }
+    for length in [0, 100, good.len() / 2, good.len() - 1] {
+        fs::write(place.path("up.sf"), &good[..length]).unwrap();
+        place.bad(&apply, 3, "package.format");
+    }
+    place.assert_same("dev", "old");
+    fs::write(place.path("up.sf"), good).unwrap();
+    place.good(&["--root", "plain", "apply", "up.sf", "--trust", "key.pub"]);
+    place.good(&["--root", "dev", "apply", "unsigned.sf", "--allow-unsigned"]);
+}
+
+#[test]
+fn a_tree_that_the_package_does_not_expect_is_refused_by_path() {
+    let place = Place::with_packages();
+    let apply = ["--root", "dev", "apply", "up.sf"];
+    place.write("dev/bin/app", "my own");
+    let error = place.bad(&apply, 4, "tree.changed");
+    assert_eq!(error["findings"], serde_json::json!([{"path": "bin/app", "difference": "content"}]));
+    let error = place.bad(&["--root", "dev", "verify"], 4, "tree.changed");
+    assert_eq!(error["found"], 1);
+    place.write("dev/bin/app", "one");
+
+    place.write("dev/lib/x/mine", "mine");
+    let error = place.bad(&apply, 4, "tree.stray");
+    assert_eq!(error["findings"][0]["path"], "lib/x/mine");
+    fs::remove_file(place.path("dev/lib/x/mine")).unwrap();
+
+    // Another version of the tree: recorded as such, so the base is wrong.
+    place.copy("old", "third");
+    place.write("third/bin/app", "three");
+    place.build("third", "new", "1.0.0", "1.0.0.1", "wrong.sf");
+    let error = place.bad(&["--root", "dev", "apply", "wrong.sf"], 4, "tree.base");
+    assert_eq!(error["findings"], serde_json::json!([{"path": "bin/app", "difference": "content"}]));
+
+    let build = ["build", "old", "new", "--from", "1.0.0", "--to", "1.0.0.1", "--arch", "pdp11", "--key", "key"];
+    place.good(&[&build[..], &["--owner", "no", "-o", "pdp11.sf"]].concat());
+    place.bad(&["--root", "dev", "apply", "pdp11.sf"], 4, "package.architecture");
+    place.assert_same("dev", "old");
+    place.good(&["--root", "dev", "apply", "pdp11.sf", "--arch", "pdp11"]);
+}
+
+#[test]
+fn an_older_version_is_installed_only_on_request() {
+    let place = Place::with_packages();
+    place.good(&["--root", "dev", "apply", "up.sf"]);
+    place.build("new", "old", "1.0.0.1", "1.0.0", "down.sf");
+    place.bad(&["--root", "dev", "apply", "down.sf"], 3, "trust.downgrade");
+    place.assert_same("dev", "new");
+    place.good(&["--root", "dev", "apply", "down.sf", "--allow-downgrade"]);
+    place.assert_same("dev", "old");
+}
+
+#[test]
+fn a_lock_that_another_process_holds_is_respected_and_status_needs_none() {
+    let place = Place::with_packages();
+    let lock = OpenOptions::new().write(true).open(place.path("dev/.surefoot/lock")).unwrap();
+    lock.try_lock_exclusive().unwrap();
+    for arguments in [&["apply", "up.sf"][..], &["rollback"], &["recover"], &["verify"], &["confirm"]] {
+        place.bad(&[&["--root", "dev"], arguments].concat(), 9, "lock.held");
+    }
+    for arguments in [&["status"][..], &["history"], &["journal", "show"]] {
+        place.good(&[&["--root", "dev"], arguments].concat());
+    }
+    drop(lock);
+    place.good(&["--root", "dev", "recover"]);
+}
+
+#[test]
+fn what_makes_no_sense_now_is_refused() {
+    let place = Place::with_packages();
+    for arguments in
+        [&["status"][..], &["recover"], &["apply", "up.sf"], &["history"], &["verify"], &["journal", "show"]]
+    {
+        place.bad(&[&["--root", "old"], arguments].concat(), 1, "tree.not-initialised");
+    }
+    place.bad(&["--root", "dev", "init", "--version", "1.0.0"], 1, "tree.initialised");
+    place.bad(&["--root", "dev", "confirm"], 1, "transaction.no-trial");
+    place.bad(&["--root", "dev", "rollback"], 1, "transaction.no-undo");
+    place.good(&["--root", "dev", "apply", "up.sf", "--trial"]);
+    place.bad(&["--root", "dev", "apply", "up.sf"], 1, "transaction.pending");
+    place.bad(&["--root", "nowhere", "status"], 1, "io.failed");
+    place.bad(&["--root", "dev", "init", "--version", "one"], 1, "input.version");
+    place.bad(&["keygen", "-o", "key"], 1, "io.failed");
+    place.bad(&["--root", "old", "init", "--version", "1.0.0", "--trust", "key"], 1, "input.key");
+    place.bad(&["sign", "up.sf", "--key", "key.pub"], 1, "input.key");
+    place.bad(&["sign", "up.sf", "--key", "old/bin/app"], 1, "input.key");
+    place.bad(&["inspect", "nothing.sf"], 6, "source.unavailable");
+    place.bad(&["inspect", "old/bin/app"], 3, "package.format");
+}
+
+#[test]
+fn wrong_usage_is_told_as_such() {
+    let place = Place::new();
+    for arguments in [
+        &["--bogus"][..],
+        &["status", "--bogus"],
+        &["frobnicate"],
+        &["init"],
+        &["apply"],
+        &["apply", "x", "--max-attempts", "0"],
+        &["apply", "x", "--max-attempts", "1000"],
+        &["-q", "-v", "status"],
+        &["build", "old", "--to", "1.0.0", "-o", "x"],
+        &["build", "old", "new", "--to", "1.0.0", "-o", "x"],
+        &["build", "old", "new", "--full", "--to", "1.0.0", "-o", "x"],
+        &["build", "old", "new", "--from", "1.0.0", "--to", "1.0.1", "-o", "new/x"],
+        &["build", "old", "new", "--from", "1.0.0", "--to", "1.0.1", "--entry", "e", "-o", "x"],
+        &["build", "--full", "new", "--to", "1.0.0", "--format", "tar.gz", "-o", "x"],
+    ] {
+        place.bad(arguments, 2, "usage.invalid");
+    }
+    let ran = place.run(&["status", "--", "--json"]);
+    assert!(ran.code == 2 && ran.stdout.is_empty() && ran.stderr.contains("Usage"), "{}", ran.stderr);
+    assert_eq!(place.run(&[]).code, 2);
+}
+
+#[test]
+fn a_broken_package_is_never_signed_and_the_old_one_stays() {
+    let place = Place::with_packages();
+    let good = fs::read(place.path("up.sf")).unwrap();
+    fs::write(place.path("cut.sf"), &good[..good.len() - 700]).unwrap();
+    place.bad(&["sign", "cut.sf", "--key", "key"], 3, "package.format");
+    assert_eq!(fs::read(place.path("cut.sf")).unwrap(), &good[..good.len() - 700]);
+}
+
+#[test]
+fn a_tree_that_cannot_be_managed_is_left_alone() {
+    let place = Place::new();
+    let made = std::process::Command::new("mkfifo").arg(place.path("old/pipe")).status().unwrap();
+    assert!(made.success());
+    let error = place.bad(&["--root", "old", "init", "--version", "1.0.0"], 1, "tree.special");
+    assert_eq!(error["findings"][0]["path"], "pipe");
+    assert!(!place.path("old/.surefoot").exists());
+}
+
+#[test]
+fn the_state_directory_lies_beside_the_tree_or_where_it_usually_does() {
+    let place = Place::new();
+    let init = ["--root", "old", "init", "--version", "1.0.0", "--state-dir"];
+    place.bad(&[&init[..], &["old/lib/state"]].concat(), 1, "unsupported.state-dir");
+    place.bad(&[&init[..], &["."]].concat(), 1, "unsupported.state-dir");
+    symlink("old/lib", place.path("way")).unwrap();
+    place.bad(&[&init[..], &["way/state"]].concat(), 1, "unsupported.state-dir");
+    place.good(&[&init[..], &["state"]].concat());
+    place.good(&["--root", "old", "--state-dir", "state", "verify"]);
+    assert!(!place.path("old/.surefoot").exists());
+    place.bad(&["--root", "old", "status"], 1, "tree.not-initialised");
+    place.good(&["--root", "new", "init", "--version", "1.0.0", "--state-dir", "new/.surefoot"]);
+    place.good(&["--root", "new", "status"]);
+}

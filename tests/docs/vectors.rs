@@ -1,0 +1,332 @@
+//! The test vectors of `docs/formats/`, made by the code and read back by it.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::io::{Cursor, Read};
+use surefoot::codec::frame::Header;
+use surefoot::codec::v1::{self, Record, Recovery, Work};
+use surefoot::codec::{decode, encode};
+use surefoot::device::{Config, HistoryEntry};
+use surefoot::journal::scan_bytes;
+use surefoot::limits::{JOURNAL_BLOCK, JOURNAL_BLOCKS};
+use surefoot::model::{
+    Digest, Entry, Kind, Manifest, ManifestChange, Metadata, Node, PatchPackageInfo, Policy, Time, TreePath,
+};
+use surefoot::package::{Change, Head, Level, Outline, Package, Source, Start, write_package};
+use surefoot::transaction::{Method, Plan, Step};
+use surefoot::trust::{Keyring, PublicKey, SecretKey};
+
+const POLICY: Policy = Policy { owner: true, mtime: true };
+const TRANSACTION: [u8; 16] = *b"\x10\x11\x12\x13\x14\x15\x16\x17\x18\x19\x1a\x1b\x1c\x1d\x1e\x1f";
+const BASE: [u8; 16] = *b"\x20\x21\x22\x23\x24\x25\x26\x27\x28\x29\x2a\x2b\x2c\x2d\x2e\x2f";
+const SESSION: [u8; 16] = *b"\x30\x31\x32\x33\x34\x35\x36\x37\x38\x39\x3a\x3b\x3c\x3d\x3e\x3f";
+const JOURNAL: [u8; 16] = *b"\x00\x01\x02\x03\x04\x05\x06\x07\x08\x09\x0a\x0b\x0c\x0d\x0e\x0f";
+
+/// Every vector as it stands in its document, by name.
+pub fn all() -> BTreeMap<&'static str, String> {
+    let mut out = BTreeMap::new();
+    manifests(&mut out);
+    journal(&mut out);
+    plan(&mut out);
+    generation(&mut out);
+    keys_and_packages(&mut out);
+    index(&mut out);
+    texts(&mut out);
+    out
+}
+
+fn manifests(out: &mut BTreeMap<&'static str, String>) {
+    let manifest = sample(POLICY);
+    let bytes = v1::encode_manifest(&manifest);
+    assert_eq!(v1::decode_manifest(&bytes).unwrap(), manifest);
+    out.insert("manifest", hex(&bytes));
+    let digest = |bits| v1::tree_digest(&sample(Policy::from_bits(bits).unwrap()));
+    let digests = (0..4).fold(String::new(), |text, bits| text + &format!("policy {bits}: {}\n", digest(bits)));
+    out.insert("tree-digests", digests);
+    let node = manifest.get(&path("d/f")).unwrap();
+    out.insert("node-digest", format!("{}\n", v1::node_digest(node, POLICY)));
+
+    let changes = [
+        ManifestChange { path: path("d/f"), after: None },
+        ManifestChange { path: path("g"), after: Some(Node { leader: None, ..node.clone() }) },
+    ];
+    let bytes = v1::encode_manifest_delta(POLICY, &changes);
+    assert_eq!(v1::decode_manifest_delta(&bytes).unwrap(), (POLICY, changes.to_vec()));
+    assert!(v1::decode_manifest(&bytes).is_err());
+    out.insert("manifest-delta", hex(&bytes));
+    let after = manifest.with(changes).unwrap();
+    out.insert("tree-digest-after-delta", format!("{}\n", v1::tree_digest(&after)));
+}
+
+fn journal(out: &mut BTreeMap<&'static str, String>) {
+    let header = Header { journal: JOURNAL, epoch: 5, current: BASE };
+    assert_eq!(Header::decode(&header.encode()), Some(header));
+    out.insert("journal-header", hex(&header.encode()));
+
+    let records = [
+        ("journal-record-begin", begin()),
+        ("journal-record-prepared", Record::Prepared { plan: Digest::of(b"").0, plan_size: 300, steps: 3 }),
+        ("journal-record-started", Record::Started),
+        ("journal-record-applied", Record::Applied { session: SESSION }),
+        ("journal-record-trying", Record::Trying { attempt: 1, session: TRANSACTION }),
+        ("journal-record-confirmed", Record::Confirmed),
+        ("journal-record-revert", Record::Revert { cause: "requested".into(), detail: "why".into() }),
+        ("journal-record-reverted", Record::Reverted),
+        ("journal-record-end", Record::End),
+    ];
+    let mut file = vec![0; JOURNAL_BLOCK * JOURNAL_BLOCKS];
+    let mut put = |at: u64, bytes: &[u8]| file[at as usize..at as usize + bytes.len()].copy_from_slice(bytes);
+    put(header.offset(), &header.encode());
+    let (mut previous, mut payloads) = (0, Vec::new());
+    for (index, (name, record)) in (0..).zip(&records) {
+        let payload = encode(record);
+        assert_eq!(&decode::<Record>(&payload).unwrap(), record);
+        let durable = if index < 2 { 0 } else { 2 };
+        let (frame, checksum) = header.encode_frame(index, previous, durable, &payload);
+        assert_eq!(header.decode_frame(index, &frame).unwrap().payload, payload);
+        put(header.frame_offset(index), &frame);
+        match index {
+            0 => _ = out.insert("journal-frame-0", hex(&frame)),
+            1 => _ = out.insert("journal-frame-1", hex(&frame)),
+            2 => _ = out.insert("journal-frame-2", hex(&frame)),
+            _ => {}
+        }
+        out.insert(name, hex(&payload));
+        previous = checksum;
+        payloads.push(payload);
+    }
+    let found = scan_bytes(&file).unwrap();
+    assert_eq!((found.header, found.payloads), (header, payloads));
+}
+
+fn begin() -> Record {
+    Record::Begin {
+        transaction: TRANSACTION,
+        base: BASE,
+        target: TRANSACTION,
+        work: Work::Apply,
+        trial: true,
+        attempts: 3,
+        recovery: Recovery::Forward,
+        session: SESSION,
+        time: 1_700_000_000,
+        title: "1 -> 2".into(),
+    }
+}
+
+fn plan(out: &mut BTreeMap<&'static str, String>) {
+    let step = |at: &str, slot, before: Option<Node>, after: Option<Node>| Step {
+        root: 0,
+        path: path(at),
+        slot,
+        in_place: false,
+        before_inode: if before.is_some() { 100 + u64::from(slot) } else { 0 },
+        after_inode: if after.is_some() { 200 + u64::from(slot) } else { 0 },
+        before,
+        after,
+    };
+    let link = Node::new(Kind::Symlink { target: b"d/f".as_slice().into() }, metadata(0o777));
+    let directory = |mode| Some(Node::new(Kind::Directory, metadata(mode)));
+    let plan = Plan {
+        transaction: TRANSACTION,
+        slots: TRANSACTION,
+        method: Method::Exchange,
+        policy: POLICY,
+        state: Some(Digest::of(b"the bytes of a generation")),
+        manifest: None,
+        steps: vec![
+            step("l", 2, Some(link), None),
+            step("d/f", 1, Some(file(b"abc")), Some(file(b"abcd"))),
+            Step { in_place: true, after_inode: 0, ..step("d", 0, directory(0o755), directory(0o700)) },
+        ],
+    };
+    let (bytes, digest) = plan.encode();
+    assert_eq!(Plan::decode(&bytes).unwrap(), plan);
+    out.insert("plan", hex(&bytes));
+    out.insert("plan-digest", format!("{digest}\n"));
+}
+
+fn generation(out: &mut BTreeMap<&'static str, String>) {
+    let generation = v1::Generation {
+        magic: v1::GENERATION_MAGIC,
+        id: TRANSACTION,
+        parent: Some(BASE),
+        version: "2.0.0".into(),
+        digest: Some(v1::tree_digest(&sample(POLICY)).0),
+        manifests: vec![BASE, TRANSACTION],
+        policy: POLICY.bits(),
+        time: 1_700_000_000,
+        title: "1 -> 2".into(),
+    };
+    let bytes = encode(&generation);
+    assert_eq!(decode::<v1::Generation>(&bytes).unwrap(), generation);
+    out.insert("generation", hex(&bytes));
+}
+
+fn keys_and_packages(out: &mut BTreeMap<&'static str, String>) {
+    let key = SecretKey::generate([7; 32]);
+    assert_eq!(SecretKey::from_pem(&key.to_pem()).unwrap().public(), key.public());
+    assert_eq!(PublicKey::from_pem(&key.public().to_pem()).unwrap(), key.public());
+    out.insert("key-secret", key.to_pem().to_string());
+    out.insert("key-public", key.public().to_pem());
+    out.insert("key-name", format!("{}\n", key.public().id()));
+    out.insert("plain-signature", format!("{}\n", key.sign(b"", b"the bytes of a package")));
+
+    let tree = sample(POLICY);
+    let all = tree.entries().iter().map(|Entry { path, node }| {
+        let source = if node.is_file() && node.leader.is_none() { Source::Payload } else { Source::None };
+        Change { path: path.clone(), before: None, after: Some((node.clone(), source)) }
+    });
+    let full = package(Start::Anything, v1::tree_digest(&tree), all.collect(), &key);
+    out.insert("package-manifest-full", hex(&manifest_of(&full)));
+    out.insert("package-signatures", hex(&member(&full, 1)));
+    out.insert("package-header", hex(&full[offset(&full, 1)..][..512]));
+    out.insert("package-segment", hex(&member(&full, 2)));
+    out.insert("package-name", format!("{}\n", Digest::of(&manifest_of(&full))));
+
+    let node = tree.get(&path("d/f")).unwrap().clone();
+    let print = Some(v1::node_digest(&node, POLICY).fingerprint());
+    let second = tree.get(&path("g")).unwrap();
+    let changes = vec![
+        Change { path: path("d/f"), before: print, after: None },
+        Change {
+            path: path("g"),
+            before: Some(v1::node_digest(second, POLICY).fingerprint()),
+            after: Some((Node { leader: None, ..node }, Source::Base(path("d/f")))),
+        },
+    ];
+    let delta =
+        changes.iter().map(|change| ManifestChange { path: change.path.clone(), after: change.node().cloned() });
+    let target = v1::tree_digest(&tree.clone().with(delta).unwrap());
+    let start = Start::Base { version: "2.0.0".into(), digest: v1::tree_digest(&tree) };
+    let patch = package(start, target, changes, &key);
+    out.insert("package-manifest-patch", hex(&manifest_of(&patch)));
+}
+
+/// A package; it is read back and its signature verified.
+fn package(start: Start, target: Digest, changes: Vec<Change>, key: &SecretKey) -> Vec<u8> {
+    let to = if start == Start::Anything { "2.0.0" } else { "2.0.1" };
+    let head =
+        Head { start, to: to.into(), target, architecture: Some("x86_64".into()), policy: POLICY, notes: "".into() };
+    let mut bytes = Vec::new();
+    let mut open = |_: &Change| -> std::io::Result<Box<dyn Read>> { Ok(Box::new(&b"abc"[..])) };
+    let outline = Outline { head, changes };
+    write_package(&mut bytes, &mut Cursor::new(Vec::new()), outline, &mut open, Level::Fast, &[key]).unwrap();
+    let mut keyring = Keyring::new();
+    keyring.insert(key.public()).unwrap();
+    let verified = Package::open(bytes.as_slice()).unwrap().verify(&keyring).unwrap();
+    assert_eq!(verified.id(), Digest::of(&manifest_of(&bytes)));
+    let (promise, mut payload) = verified.into_payload();
+    while let Some(mut content) = payload.next_content().unwrap() {
+        let mut read = Vec::new();
+        content.read_to_end(&mut read).unwrap();
+        assert_eq!(read, b"abc");
+    }
+    assert_eq!(payload.position(), promise.contents().count());
+    bytes
+}
+
+/// The manifest of a package: its first member, one frame of zstd.
+fn manifest_of(package: &[u8]) -> Vec<u8> {
+    zstd::decode_all(member(package, 0).as_slice()).unwrap()
+}
+
+fn member(package: &[u8], number: usize) -> Vec<u8> {
+    let at = offset(package, number);
+    package[at + 512..][..size(&package[at..])].to_vec()
+}
+
+fn offset(package: &[u8], number: usize) -> usize {
+    (0..number).fold(0, |at, _| at + 512 + size(&package[at..]).div_ceil(512) * 512)
+}
+
+/// The size in a header, as tar writes it: octal digits.
+fn size(header: &[u8]) -> usize {
+    let digits = std::str::from_utf8(&header[124..135]).unwrap();
+    usize::from_str_radix(digits.trim_matches([' ', '\0']), 8).unwrap()
+}
+
+fn index(out: &mut BTreeMap<&'static str, String>) {
+    let entry = v1::IndexEntry {
+        key: v1::index_key(&path("d/f")),
+        size: 3,
+        mtime: (1_700_000_000, 500),
+        ctime: (1_700_000_001, 0),
+        inode: 42,
+        digest: Digest::of(b"abc").0,
+    };
+    let bytes = v1::encode_index([entry.clone()].into_iter());
+    assert_eq!(v1::decode_index(&bytes, |entry| entry).unwrap(), [entry]);
+    out.insert("index", hex(&bytes));
+}
+
+fn texts(out: &mut BTreeMap<&'static str, String>) {
+    let config =
+        Config { owner: true, keys: vec![SecretKey::generate([7; 32]).public().to_pem()], ..Config::default() };
+    out.insert("config", serde_json::to_string_pretty(&config).unwrap() + "\n");
+    let entry = HistoryEntry {
+        transaction: "101112131415161718191a1b1c1d1e1f".into(),
+        time: 1_700_000_000,
+        work: "apply".into(),
+        from: "1.0.0".into(),
+        to: "2.0.0".into(),
+        outcome: "restored".into(),
+        cause: "requested: rolled back on request".into(),
+        title: "1.0.0 -> 2.0.0".into(),
+    };
+    out.insert("history", serde_json::to_string(&entry).unwrap() + "\n");
+
+    let mut info = PatchPackageInfo { url: "app-1.2.3.4.tar.gz".into(), ..PatchPackageInfo::default() };
+    info.set_digest(Digest::of(b"the bytes of a package"));
+    info.set_signature(&SecretKey::generate([7; 32]).sign(b"", b"the bytes of a package").0);
+    info.operations.replace.files = vec!["app.jar".into(), "config.yml".into()];
+    info.operations.replace.directories = vec!["front/".into()];
+    info.operations.delete.directories = vec!["old/front/".into()];
+    info.operations.validate().unwrap();
+    let json = info.to_json().unwrap();
+    assert_eq!(PatchPackageInfo::from_json(json.as_bytes()).unwrap(), info);
+    out.insert("tar-gz-entry", json);
+}
+
+/// A root, a directory, a file with an attribute, a second name of it, and a symbolic link.
+fn sample(policy: Policy) -> Manifest {
+    let entry = |at: &str, node| Entry { path: path(at), node };
+    let directory = Node::new(Kind::Directory, metadata(0o755));
+    let first = file(b"abc");
+    let second = Node { leader: Some(path("d/f")), ..first.clone() };
+    let link = Node::new(Kind::Symlink { target: b"d/f".as_slice().into() }, metadata(0o777));
+    let entries = vec![
+        entry("", directory.clone()),
+        entry("d", directory),
+        entry("d/f", first),
+        entry("g", second),
+        entry("l", link),
+    ];
+    Manifest::new(policy, entries).unwrap()
+}
+
+fn file(content: &[u8]) -> Node {
+    let kind = Kind::File { size: content.len() as u64, digest: Digest::of(content) };
+    let xattrs = vec![(b"user.k".as_slice().into(), b"v".as_slice().into())];
+    Node::new(kind, Metadata { xattrs, ..metadata(0o644) })
+}
+
+fn metadata(mode: u32) -> Metadata {
+    Metadata { mode, uid: 1000, gid: 100, mtime: Time { seconds: 1_700_000_000, nanoseconds: 500 }, xattrs: vec![] }
+}
+
+fn path(text: &str) -> TreePath {
+    TreePath::parse(text).unwrap()
+}
+
+/// A dump as `xxd` writes it, and `xxd -r` reads it.
+fn hex(bytes: &[u8]) -> String {
+    let mut out = String::new();
+    for (line, chunk) in bytes.chunks(16).enumerate() {
+        let pairs: Vec<String> =
+            chunk.chunks(2).map(|pair| pair.iter().map(|b| format!("{b:02x}")).collect()).collect();
+        let shown: String = chunk.iter().map(|b| if (32..127).contains(b) { char::from(*b) } else { '.' }).collect();
+        let _ = writeln!(out, "{:08x}: {:<39}  {shown}", 16 * line, pairs.join(" "));
+    }
+    out
+}
