@@ -86,9 +86,15 @@ pub enum Operation {
     Attribute(At, u8),
 }
 
-/// A path of up to three names of three.
-#[derive(Arbitrary, Clone, Copy, Debug)]
+/// A path of up to three names of four.
+#[derive(Arbitrary, Clone, Copy)]
 pub struct At(pub u8);
+
+impl std::fmt::Debug for At {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.text())
+    }
+}
 
 /// Which image of a crash.
 #[derive(Arbitrary, Clone, Copy, Debug)]
@@ -446,8 +452,7 @@ impl Model {
             Action::Commit(operations) => {
                 let possible = operations.iter().take(MOST).try_for_each(|one| one.on(known));
                 match (possible, worked) {
-                    (Some(()), true) if *known != before => self.undo = Some(before),
-                    (Some(()), true) => {}
+                    (Some(()), true) => self.undo = Some(before),
                     (_, false) => *known = before,
                     (None, true) => {
                         self.known = None;
