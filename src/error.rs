@@ -304,7 +304,7 @@ impl From<LegacyError> for Error {
                 Self::new(code, message).because(source)
             }
             LegacyError::Path(source) => Self::new(code, message).because(source),
-            LegacyError::Info(source) => Self::new(code, message).because(source),
+            LegacyError::Info(source) => source.into(),
             _ => Self::new(code, message),
         }
     }

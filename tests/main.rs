@@ -5,5 +5,7 @@ mod cli;
 mod crash;
 mod docs;
 mod journal;
+mod kill;
 mod plan;
+mod service_patch;
 mod state_machine;

@@ -25,7 +25,7 @@ fuzz_target!(|data: &[u8]| {
             if let Ok(plan) = Plan::decode(bytes) {
                 assert_eq!(plan.encode().0, bytes);
                 let twice = plan.clone().inverse([1; 16]).inverse(plan.transaction);
-                assert_eq!(twice, plan);
+                assert_eq!(twice.steps, plan.steps);
             }
         }
         9 => {

@@ -52,8 +52,8 @@ pub fn write(flags: u8, limit: u8, operations: &str, archive: &[u8]) -> Vec<u8> 
 }
 
 fn put_sums_right(tar: &mut [u8]) {
-    let mut at = 0;
-    while let Some(block) = tar.get_mut(at..at + BLOCK) {
+    let mut at = 0_usize;
+    while let Some(block) = tar.get_mut(at..at.saturating_add(BLOCK)) {
         let mut header = tar::Header::new_old();
         header.as_mut_bytes().copy_from_slice(block);
         if block.iter().any(|byte| *byte != 0) {

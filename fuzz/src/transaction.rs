@@ -25,7 +25,8 @@ pub struct Scenario {
     pub actions: Vec<Action>,
     /// What goes wrong besides.
     pub fault: Option<Fault>,
-    /// At which mutating call the power is lost; beyond the last, it is lost after everything.
+    /// At which mutating call the power is lost, by the number of all of them and a few more: then it is lost after
+    /// everything.
     pub crash: u16,
     /// What survives.
     pub image: Pick,
@@ -86,9 +87,15 @@ pub enum Operation {
     Attribute(At, u8),
 }
 
-/// A path of up to three names of three.
-#[derive(Arbitrary, Clone, Copy, Debug)]
+/// A path of up to three names of four.
+#[derive(Arbitrary, Clone, Copy)]
 pub struct At(pub u8);
+
+impl std::fmt::Debug for At {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.text())
+    }
+}
 
 /// Which image of a crash.
 #[derive(Arbitrary, Clone, Copy, Debug)]
@@ -151,15 +158,15 @@ pub fn check(scenario: &Scenario) -> Result<(), String> {
         let errno = if kind & 1 == 0 { Errno::IO } else { Errno::NOSPC };
         let when = if kind & 2 == 0 { When::Before } else { When::After };
         let repeat = if kind & 4 == 0 { Repeat::OneShot } else { Repeat::Sticky };
-        disk.set_faults(Faults::none().fail_call(u64::from(number) + disk.all_calls(), errno, when, repeat));
+        let number = u64::from(number) % (reference.all_calls + 4);
+        disk.set_faults(Faults::none().fail_call(number + disk.all_calls(), errno, when, repeat));
     } else if let Some(Fault::Sync(number)) = scenario.fault {
         disk.set_faults(Faults::none().fail_sync(u64::from(number) % 16 + disk.syncs()));
     }
-    disk.crash_at(u64::from(scenario.crash) + disk.calls());
     let (disk, allowed) = interrupted(scenario, disk, &reference)?;
     let mut disk = image(&disk, scenario.image);
     for (step, pick) in [scenario.second, scenario.third].into_iter().flatten() {
-        disk.crash_at(u64::from(step));
+        disk.crash_at(u64::from(step % 64));
         let _ = Tree::with(disk.clone());
         disk = image(&disk, pick);
     }
@@ -261,11 +268,17 @@ struct Reference {
     initial: Snapshot,
     /// After each action: did it work, what is the tree, and what would it be if a trial ran out?
     after: Vec<(bool, Snapshot, Option<Snapshot>)>,
+    /// How many calls there were that mutate or sync.
+    calls: u64,
+    /// How many calls there were.
+    all_calls: u64,
 }
 
 fn reference(scenario: &Scenario, disk: &SimVfs) -> Result<Reference, String> {
     let mut disk = disk.fork();
     let initial = disk.snapshot();
+    let (mut calls, mut all_calls) = (0, 0);
+    let mut count = |disk: &SimVfs| (calls, all_calls) = (calls + disk.calls(), all_calls + disk.all_calls());
     let mut model = Model::of(scenario, &disk);
     let mut tree = Tree::with(disk.clone()).map_err(|error| format!("cannot be opened: {}", words(&error)))?;
     let mut trial: Option<Snapshot> = None;
@@ -275,6 +288,7 @@ fn reference(scenario: &Scenario, disk: &SimVfs) -> Result<Reference, String> {
         let worked = act(&mut tree, action);
         if matches!(action, Action::Reopen) {
             drop(tree);
+            count(&disk);
             disk = disk.reboot_clean();
             tree = Tree::with(disk.clone()).map_err(|error| format!("cannot be opened again: {}", words(&error)))?;
             if !tree.recovered().trial
@@ -302,21 +316,33 @@ fn reference(scenario: &Scenario, disk: &SimVfs) -> Result<Reference, String> {
         model.follow(action, worked.is_ok(), &now)?;
         after.push((worked.is_ok(), now, trial.clone()));
     }
-    Ok(Reference { initial, after })
+    count(&disk);
+    Ok(Reference { initial, after, calls, all_calls })
 }
 
 /// Runs until something goes wrong: the disk then, and the trees that may be found after recovery.
 fn interrupted(scenario: &Scenario, disk: SimVfs, reference: &Reference) -> Result<(SimVfs, Vec<Snapshot>), String> {
     let mut disk = disk;
+    let mut left = u64::from(scenario.crash) % (reference.calls + 4);
+    disk.crash_at(left);
     let mut allowed = vec![reference.initial.clone()];
     let Ok(mut tree) = Tree::with(disk.clone()) else { return Ok((disk, allowed)) };
     for (action, (works, after, trial)) in scenario.actions.iter().take(MOST).zip(&reference.after) {
         let worked = act(&mut tree, action);
         if matches!(action, Action::Reopen) && !disk.has_crashed() {
             drop(tree);
+            left = left.saturating_sub(disk.calls());
             disk = disk.reboot_clean();
+            disk.crash_at(left);
             let opened = Tree::with(disk.clone());
-            tree = opened.map_err(|error| format!("cannot be opened again: {}", words(&error)))?;
+            tree = match opened {
+                Ok(tree) => tree,
+                Err(_) if disk.has_crashed() => {
+                    allowed.push(after.clone());
+                    return Ok((disk, allowed));
+                }
+                Err(error) => return Err(format!("cannot be opened again: {}", words(&error))),
+            };
         }
         let failed = worked.is_err() && *works;
         if failed || disk.has_crashed() && !works {
@@ -446,8 +472,7 @@ impl Model {
             Action::Commit(operations) => {
                 let possible = operations.iter().take(MOST).try_for_each(|one| one.on(known));
                 match (possible, worked) {
-                    (Some(()), true) if *known != before => self.undo = Some(before),
-                    (Some(()), true) => {}
+                    (Some(()), true) => self.undo = Some(before),
                     (_, false) => *known = before,
                     (None, true) => {
                         self.known = None;
