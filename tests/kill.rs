@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 const SUREFOOT: &str = env!("CARGO_BIN_EXE_surefoot");
 
@@ -24,7 +24,7 @@ fn succeeds(root: &Path, arguments: &[&str]) -> String {
     text(&output.stdout)
 }
 
-/// Everything that counts: type, mode, owner, link target or content, and the modification time of files.
+/// Everything that counts: type, mode, owner, link target or content, and the time of the last modification.
 fn snapshot(root: &Path) -> BTreeMap<PathBuf, (u32, u32, u32, i64, Vec<u8>)> {
     let mut out = BTreeMap::new();
     let mut left = vec![root.to_path_buf()];
@@ -35,16 +35,16 @@ fn snapshot(root: &Path) -> BTreeMap<PathBuf, (u32, u32, u32, i64, Vec<u8>)> {
                 continue;
             }
             let metadata = fs::symlink_metadata(&path).unwrap();
-            let (content, time) = if metadata.is_symlink() {
-                (fs::read_link(&path).unwrap().into_os_string().into_encoded_bytes(), 0)
+            let content = if metadata.is_symlink() {
+                fs::read_link(&path).unwrap().into_os_string().into_encoded_bytes()
             } else if metadata.is_dir() {
                 left.push(path.clone());
-                (Vec::new(), 0)
+                Vec::new()
             } else {
-                (fs::read(&path).unwrap(), metadata.mtime())
+                fs::read(&path).unwrap()
             };
             let key = path.strip_prefix(root).unwrap().to_path_buf();
-            out.insert(key, (metadata.mode(), metadata.uid(), metadata.gid(), time, content));
+            out.insert(key, (metadata.mode(), metadata.uid(), metadata.gid(), metadata.mtime(), content));
         }
     }
     out
@@ -69,6 +69,15 @@ fn make(root: &Path, version: u64) {
     }
     let big: Vec<u8> = (0..4_000_000_u64).map(|n| (n.wrapping_mul(2_654_435_761 + version) >> 13) as u8).collect();
     fs::write(root.join("big"), big).unwrap();
+    // Times count in this test: what is the same in both versions has the same time.
+    for (path, (mode, ..)) in snapshot(root) {
+        let (path, n) = (root.join(&path), path.as_os_str().len() as u64);
+        if mode & 0o170_000 != 0o120_000 {
+            let changed = if fs::metadata(&path).unwrap().is_dir() { 0 } else { version * 86_400 };
+            let time = UNIX_EPOCH + Duration::from_secs(1_600_000_000 + n + changed * (n % 2));
+            fs::File::open(&path).unwrap().set_modified(time).unwrap();
+        }
+    }
 }
 
 #[test]
@@ -82,11 +91,12 @@ fn killed_at_random_moments_a_few_hundred_times() {
     }
     let text = |path: PathBuf| path.into_os_string().into_string().unwrap();
     let (old_tree, new_tree, package) = (text(path("old")), text(path("new")), text(path("patch")));
-    let build = ["build", &old_tree, &new_tree, "--from", "1.0.0", "--to", "1.0.1", "--no-prove", "-o", &package];
+    let build =
+        ["build", &old_tree, &new_tree, "--from", "1.0.0", "--to", "1.0.1", "--mtime", "--no-prove", "-o", &package];
     succeeds(scratch.path(), &build);
     let live = path("live");
     assert!(Command::new("cp").arg("-a").arg(path("old")).arg(&live).status().unwrap().success());
-    succeeds(&live, &["init", "--version", "1.0.0"]);
+    succeeds(&live, &["init", "--version", "1.0.0", "--mtime"]);
     let (old, new) = (snapshot(&path("old")), snapshot(&path("new")));
     assert!(snapshot(&live) == old);
 
@@ -126,7 +136,13 @@ fn killed_at_random_moments_a_few_hundred_times() {
         }
         succeeds(&live, &["recover"]);
         let now = snapshot(&live);
-        let end = if now == old { "old" } else if now == new { "new" } else { "mixed" };
+        let end = if now == old {
+            "old"
+        } else if now == new {
+            "new"
+        } else {
+            "mixed"
+        };
         *ends.entry((if is_new { "rollback" } else { "apply" }, end)).or_insert(0) += 1;
         assert!(end != "mixed", "round {round}, seed {seed}");
         let status: serde_json::Value = serde_json::from_str(&succeeds(&live, &["--json", "status"])).unwrap();

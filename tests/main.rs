@@ -1,11 +1,13 @@
 //! The tests, in reading order.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::print_stderr)]
+
 mod architecture;
-mod cli;
-mod crash;
-mod docs;
-mod journal;
-mod kill;
 mod plan;
-mod service_patch;
 mod state_machine;
+mod journal;
+mod crash;
+mod service_patch;
+mod cli;
+mod kill;
+mod docs;

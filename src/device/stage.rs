@@ -38,12 +38,9 @@ impl<'a, V: Vfs> Stager<'a, V> {
         changes: &'a [Change],
         checked: &'a Checked,
         policy: Policy,
+        taken_slots: u32,
         observer: &'a dyn Observer,
     ) -> Self {
-        let staged = |change: &Change| match change.source {
-            Source::Staged(slot) => Some(slot + 1),
-            _ => None,
-        };
         let mut stager = Self {
             vfs,
             id,
@@ -55,7 +52,7 @@ impl<'a, V: Vfs> Stager<'a, V> {
             leaders: checked.proposals.iter().filter_map(|p| p.after.as_ref()?.leader.as_ref()).collect(),
             done: 0,
             total: 0,
-            first_slot: changes.iter().filter_map(staged).max().unwrap_or(0),
+            first_slot: taken_slots,
         };
         for (index, change) in changes.iter().enumerate() {
             if stager.needs_content(index) {

@@ -139,6 +139,7 @@ impl<'a, V: Vfs> Stock<'a, V> {
             version,
             settings: settings.clone(),
             id: Some(self.id),
+            taken_slots: self.slots,
             ..Request::new(changes, title)
         };
         let report = self.engine.commit(request, &mut NoPayload, observer)?;

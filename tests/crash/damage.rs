@@ -35,7 +35,11 @@ fn survives(prepared: &Prepared, disk: &SimVfs, context: &str) -> Option<&'stati
     match recover(disk) {
         Ok(_) => {
             let tree = prepared.snapshot(disk);
-            assert!(tree == prepared.old || tree == prepared.new, "{context}: mixed: {:?}", tree.difference(&prepared.new));
+            assert!(
+                tree == prepared.old || tree == prepared.new,
+                "{context}: mixed: {:?}",
+                tree.difference(&prepared.new)
+            );
             Some("recovered")
         }
         Err(message) => {
@@ -54,9 +58,10 @@ fn write(disk: &SimVfs, path: &str, offset: u64, bytes: &[u8]) {
 }
 
 fn plan_of(disk: &SimVfs) -> Option<String> {
-    disk.state_listing().into_iter().find(|path| path.ends_with("/plan")).map(|path| {
-        if path.starts_with(".surefoot/") { path } else { format!(".surefoot/{path}") }
-    })
+    disk.state_listing()
+        .into_iter()
+        .find(|path| path.ends_with("/plan"))
+        .map(|path| if path.starts_with(".surefoot/") { path } else { format!(".surefoot/{path}") })
 }
 
 #[test]
