@@ -54,6 +54,40 @@ fn a_package_and_its_entry_say_the_same() {
 }
 
 #[test]
+fn the_package_is_applied_with_its_entry_and_taken_back() {
+    let place = Place::with_packages();
+    place.good(&[&build(&place)[..], &["--key", "key", "--entry", "up.json"]].concat());
+    let apply = ["--root", "dev", "apply", "up.tar.gz", "--entry", "up.json"];
+    let told = place.good(&[&apply[..], &["--trial"]].concat()).stdout;
+    assert!(told.starts_with("1.0.0 -> 1.0.0.1, ") && told.contains("on trial"), "{told}");
+    place.assert_same("dev", "new");
+    place.bad(&apply, 1, "transaction.pending");
+    place.good(&["--root", "dev", "rollback"]);
+    place.assert_same("dev", "old");
+    place.good(&apply);
+    place.assert_same("dev", "new");
+    place.good(&["--root", "dev", "verify"]);
+}
+
+#[test]
+fn a_package_that_is_not_what_its_entry_says_is_refused() {
+    let place = Place::with_packages();
+    place.good(&[&build(&place)[..], &["--key", "stranger", "--entry", "up.json"]].concat());
+    let apply = ["--root", "dev", "apply", "up.tar.gz", "--entry", "up.json"];
+    place.bad(&apply, 3, "trust.signature");
+    place.good(&[&build(&place)[..], &["--entry", "up.json"]].concat());
+    place.bad(&apply, 3, "trust.unsigned");
+    place.good(&[&build(&place)[..], &["--key", "key", "--entry", "up.json"]].concat());
+    place.bad(&["--root", "old", "apply", "up.tar.gz", "--entry", "up.json"], 1, "tree.not-initialised");
+    place.bad(&["--root", "dev", "apply", "no.tar.gz", "--entry", "up.json"], 6, "source.unavailable");
+    place.bad(&["--root", "dev", "apply", "up.tar.gz", "--entry", "up.sf"], 1, "input.format");
+    let good = fs::read(place.path("up.tar.gz")).unwrap();
+    fs::write(place.path("up.tar.gz"), &good[1..]).unwrap();
+    place.bad(&apply, 3, "trust.digest");
+    place.assert_same("dev", "old");
+}
+
+#[test]
 fn without_a_file_for_it_the_entry_is_the_result() {
     let place = Place::with_packages();
     let told = place.good(&build(&place)).stdout;

@@ -1,19 +1,18 @@
 //! `apply`: applies a local package.
 
-use super::shown;
+use super::{apply_entry, shown};
 use crate::cli::args::{Apply, Global};
-use crate::cli::files::{add_trusted, open_package, read_small};
+use crate::cli::files::{add_trusted, open_package};
 use crate::cli::managed::Managed;
 use crate::cli::output::Output;
 use crate::cli::progress::Meter;
-use crate::device::{Engine, PackageSettings, PatchProcessor, Report};
+use crate::device::{Engine, PackageSettings, Recovered, Report};
 use crate::error::{Code, Error};
-use crate::model::{Digest, PatchPackageInfo, Version};
+use crate::model::Digest;
 use crate::package::{Package, Verified};
 use crate::trust::Keyring;
 use serde::Serialize;
 use std::io::Read;
-use std::path::Path;
 
 #[derive(Serialize)]
 struct Applied {
@@ -27,16 +26,13 @@ struct Applied {
 
 pub(super) fn run(asked: &Apply, global: &Global, output: &Output) -> Result<(), Error> {
     let managed = Managed::of(global)?;
+    if let Some(entry) = &asked.entry {
+        return apply_entry::run(asked, entry, &managed, output);
+    }
     let meter = Meter::new(output);
     let (mut engine, recovered) = managed.recovered(output, &meter)?;
-    if recovered.trial {
-        let message = format!("a trial is under way, of the update from version {}", shown(&recovered.version));
-        return Err(Error::new(Code::Pending, message));
-    }
+    refuse_trial(&recovered)?;
     let keyring = keyring(&engine, asked)?;
-    if let Some(entry) = &asked.entry {
-        return apply_entry(asked, entry, keyring, &mut engine, meter, output);
-    }
     let package = believe(Package::open(open_package(&asked.package)?)?, &keyring, asked.allow_unsigned)?;
     let (id, signer) = (package.id(), package.signer());
     let settings = PackageSettings {
@@ -50,6 +46,14 @@ pub(super) fn run(asked: &Apply, global: &Global, output: &Output) -> Result<(),
     tell(&applied.report, output);
     output.result(&applied);
     Ok(())
+}
+
+pub(super) fn refuse_trial(recovered: &Recovered) -> Result<(), Error> {
+    if !recovered.trial {
+        return Ok(());
+    }
+    let message = format!("a trial is under way, of the update from version {}", shown(&recovered.version));
+    Err(Error::new(Code::Pending, message))
 }
 
 /// The keys of the tree, and those of this call.
@@ -77,44 +81,7 @@ fn believe<R: Read>(
     Ok(if known { package.verify(keyring)? } else { package.accept_unsigned()? })
 }
 
-/// Applies a package of the service manifest by its JSON entry. Whatever address the entry names, the file given is it.
-fn apply_entry(
-    asked: &Apply,
-    entry: &Path,
-    keyring: Keyring,
-    engine: &mut Engine,
-    meter: Meter<'_>,
-    output: &Output,
-) -> Result<(), Error> {
-    let mut info = PatchPackageInfo::from_json(&read_small(entry)?)?;
-    info.url = asked
-        .package
-        .to_str()
-        .ok_or_else(|| Error::new(Code::Path, format!("{} is not UTF-8", asked.package.display())))?
-        .to_owned();
-    if let (Some(to), Ok(from)) = (&info.version, engine.current()?.version.parse::<Version>())
-        && *to < from
-        && !asked.allow_downgrade
-    {
-        return Err(Error::new(Code::Downgrade, format!("the package would install {to} over {from}")));
-    }
-    let operations = info.operations.validate()?;
-    let processor = PatchProcessor::new(keyring).allow_unsigned(asked.allow_unsigned);
-    let verified = processor.verify_patch_integrity(processor.download_patch(&info, &meter)?, &meter)?;
-    let (package, signer) = (verified.digest(), verified.signer());
-    let version = info.version.as_ref().map(ToString::to_string);
-    let staged = processor.extract_patch(verified, &operations, engine, &meter)?.or_version(version);
-    let done = staged.apply(&asked.settings(), &meter)?;
-    drop(meter);
-    for warning in &done.warnings {
-        output.message(format_args!("warning: {warning}"));
-    }
-    tell(&done.report, output);
-    output.result(&Applied { report: done.report, package, signer });
-    Ok(())
-}
-
-fn tell(report: &Report, output: &Output) {
+pub(super) fn tell(report: &Report, output: &Output) {
     let Report { from, to, steps, trial, transaction } = report;
     if transaction.is_empty() || *steps == 0 {
         output.line(format_args!("{} -> {}, nothing had to change", shown(from), shown(to)));
