@@ -161,7 +161,7 @@ codes! {
     /// Applying stopped where going on or back could do harm.
     Undecided "apply.undecided" Undecided "nothing is lost: reboot or remount, then run recover";
     /// A sync failed, so the disk may not hold what the cache shows.
-    SyncFailed "apply.sync-failed" Undecided "nothing is lost: reboot or remount, then run recover; check the disk";
+    SyncFailed "apply.sync-failed" Undecided "nothing is lost: check the disk, reboot, then run recover; after a remount instead, recover --remounted";
     /// Something in the tree is neither what it was nor what it should become.
     Stuck "tree.stuck" Undecided "nothing is lost: put the paths listed back as they were, then run recover";
     /// The journal is damaged in the middle.
@@ -304,7 +304,7 @@ impl From<LegacyError> for Error {
                 Self::new(code, message).because(source)
             }
             LegacyError::Path(source) => Self::new(code, message).because(source),
-            LegacyError::Info(source) => Self::new(code, message).because(source),
+            LegacyError::Info(source) => source.into(),
             _ => Self::new(code, message),
         }
     }

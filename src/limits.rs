@@ -52,8 +52,8 @@ pub const INDEX_FILE: u64 = 2 << 30;
 
 /// Most public keys that one tree trusts. A signature without the name of its key is tried with each.
 pub const TRUSTED_KEYS: usize = 64;
-/// Largest manifest of a package, unpacked, in bytes.
-pub const PACKAGE_MANIFEST: u64 = 2 << 30;
+/// Largest manifest of a package, unpacked, in bytes: about 1.5 million entries. It is unpacked before it is trusted.
+pub const PACKAGE_MANIFEST: u64 = 256 << 20;
 /// Most signatures of one package.
 pub const SIGNATURES: usize = 64;
 /// Most segments of one package.

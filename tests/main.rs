@@ -1,9 +1,20 @@
 //! The tests, in reading order.
 
+#![allow(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::print_stderr
+)]
+
 mod architecture;
-mod cli;
-mod crash;
-mod docs;
-mod journal;
 mod plan;
 mod state_machine;
+mod journal;
+mod crash;
+mod service_patch;
+mod cli;
+mod kill;
+mod docs;

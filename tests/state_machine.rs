@@ -215,7 +215,7 @@ impl Watch {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 4000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 4000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn folding_the_records_gives_the_live_state_and_nothing_happens_too_early(

@@ -40,7 +40,7 @@ impl Managed {
     /// Opens both, without any lock.
     pub(super) fn open(&self) -> Result<OsVfs, Error> {
         if !self.state.is_dir() {
-            return Err(not_initialised(&self.root));
+            return Err(self.not_initialised());
         }
         self.checked(OsVfs::open(&self.root, &self.state)?)
     }
@@ -81,6 +81,10 @@ impl Managed {
         Ok((engine, recovered))
     }
 
+    pub(super) fn not_initialised(&self) -> Error {
+        Error::new(Code::NotInitialised, format!("{} is not under surefoot's care", self.root.display()))
+    }
+
     fn checked(&self, vfs: OsVfs) -> Result<OsVfs, Error> {
         if vfs.same_file_system()? {
             Ok(vfs)
@@ -101,10 +105,6 @@ pub(super) fn told(outcome: Outcome) -> &'static str {
 
 fn elsewhere(state: &Path, why: &str) -> Error {
     Error::new(Code::StateElsewhere, format!("the state directory {} {why}", state.display()))
-}
-
-fn not_initialised(root: &Path) -> Error {
-    Error::new(Code::NotInitialised, format!("{} is not under surefoot's care", root.display()))
 }
 
 /// The real path of something that may not exist yet, in a directory that does.

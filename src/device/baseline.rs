@@ -103,7 +103,7 @@ impl<V: Vfs> Engine<V> {
 
     /// Records the stat cache. It is only a cache: nothing is lost if it is.
     pub fn write_index(&self, index: &tree::Index) -> Result<(), Error> {
-        Ok(store::replace_file(&self.vfs, &layout::index_new(), &layout::index(), &index.encode())?)
+        store::replace_file(&self.vfs, &layout::index_new(), &layout::index(), &index.encode())
     }
 }
 

@@ -12,10 +12,10 @@ use crate::codec::{self, v1};
 use crate::error::{Code, Error};
 use crate::journal::{Journal, JournalError};
 use crate::limits;
-use crate::model::Manifest;
+use crate::model::{Manifest, TreePath};
 use crate::transaction::{Input, Outcome, Plan, Record, State, Work, cut};
 use crate::tree;
-use crate::vfs::{OsVfs, Vfs};
+use crate::vfs::{OsVfs, Place, Vfs};
 
 pub(super) use super::request::Sink;
 pub use super::request::{Base, Change, NoPayload, Payload, Report, Request, Settings, Source, VerifyDepth};
@@ -50,6 +50,7 @@ impl<V: Vfs> Engine<V> {
     }
 
     pub(super) fn with_lock(vfs: V, lock: V::Lock) -> Result<Self, Error> {
+        refuse_elsewhere(&vfs)?;
         let config = Config::read(&vfs)?;
         let (journal, records, state) = read_journal(&vfs)?;
         Ok(Self { vfs, config, journal, records, state, broken: false, _lock: lock })
@@ -158,7 +159,7 @@ impl<V: Vfs> Engine<V> {
         };
         let steps = {
             let (vfs, changes) = (&self.vfs, &request.changes);
-            let stager = Stager::new(vfs, id, changes, &checked, policy, observer);
+            let stager = Stager::new(vfs, id, changes, &checked, policy, request.taken_slots, observer);
             let mut stager = Some(stager);
             let mut generation = Some(generation);
             let method = checked.method;
@@ -302,6 +303,15 @@ pub(super) fn not_initialised() -> Error {
 
 pub(super) fn lock<V: Vfs>(vfs: &V) -> Result<V::Lock, Error> {
     vfs.lock(&layout::lock())?.ok_or_else(|| Error::new(Code::Locked, "another process works on the tree"))
+}
+
+/// One barrier must cover the tree and its state.
+pub(super) fn refuse_elsewhere<V: Vfs>(vfs: &V) -> Result<(), Error> {
+    let device = |at: &Place| Ok::<_, Error>(vfs.stat(at)?.map(|stat| stat.device));
+    if device(&Place::tree(&TreePath::root()))? == device(&layout::root())? {
+        return Ok(());
+    }
+    Err(Error::new(Code::StateElsewhere, "the state directory is not on the file system of the tree"))
 }
 
 /// Reads the journal and folds its records.

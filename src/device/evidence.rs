@@ -223,7 +223,9 @@ fn compare<V: Vfs>(vfs: &V, at: &Place, stat: &Stat, step: &Step, policy: Policy
         return Ok(Ends::default());
     }
     let Some(found) = tree::node_at(vfs, at)? else { return Ok(Ends::default()) };
-    let is = |end: &Option<Node>| end.as_ref().is_some_and(|node| found.matches(node, policy));
+    // The time of a directory is disturbed by the steps inside it, and set when all are taken.
+    let counting = Policy { mtime: policy.mtime && !found.is_directory(), ..policy };
+    let is = |end: &Option<Node>| end.as_ref().is_some_and(|node| found.matches(node, counting));
     Ok(Ends { before: is(&step.before), after: is(&step.after) })
 }
 

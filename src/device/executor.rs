@@ -10,7 +10,7 @@ use crate::journal::Journal;
 use crate::model::{Difference, Digest, Kind, Metadata, Node, Policy};
 use crate::transaction::{Cause, Direction, Effect, Input, Method, Outcome, Plan, Record, State, Step, Survey};
 use crate::tree;
-use crate::vfs::{IoError, Place, Rename, Vfs};
+use crate::vfs::{Access, IoError, Place, Rename, Vfs};
 use std::collections::VecDeque;
 
 /// What `Stage` means for the transaction at hand: stores everything and gives the plan and its `Prepared` record.
@@ -298,7 +298,8 @@ pub(super) fn refuse_strays<'a, V: Vfs>(
 /// be written, nothing can be recovered in this session either.
 pub(super) fn mark_poisoned<V: Vfs>(vfs: &V) {
     let Ok(session) = vfs.session() else { return };
-    if let Ok(file) = vfs.create(&layout::poison()) {
+    // In place: a full disk must not keep it from being noted.
+    if let Ok(file) = vfs.open(&layout::poison(), Access::Write) {
         let _ = vfs.write_at(&file, 0, &session.0);
     }
 }

@@ -8,7 +8,7 @@ use crate::codec::v1;
 use crate::error::{Code, Error};
 use crate::journal::Journal;
 use crate::model::Manifest;
-use crate::vfs::{Rename, Vfs};
+use crate::vfs::{Rename, Session, Vfs};
 
 impl<V: Vfs> Engine<V> {
     /// Takes a tree under care: writes its state directory. `manifest` is what it holds; without it nothing is
@@ -18,6 +18,7 @@ impl<V: Vfs> Engine<V> {
         if vfs.stat(&layout::journal())?.is_some() {
             return Err(Error::new(Code::Initialised, "the tree is under surefoot's care already"));
         }
+        super::engine::refuse_elsewhere(&vfs)?;
         let capabilities = {
             store::ensure_dir(&vfs, &layout::scratch())?;
             vfs.capabilities(&layout::scratch())?
@@ -26,7 +27,7 @@ impl<V: Vfs> Engine<V> {
             return Err(Error::new(Code::FileSystem, "the file system of the tree does not rename atomically"));
         }
         // Without a journal nothing here counts: it is left from an init that was interrupted.
-        for left in [layout::journal_new(), layout::config(), layout::config_new()] {
+        for left in [layout::journal_new(), layout::config(), layout::config_new(), layout::poison()] {
             if vfs.stat(&left)?.is_some() {
                 vfs.remove_file(&left)?;
             }
@@ -52,11 +53,12 @@ impl<V: Vfs> Engine<V> {
             generation.policy = manifest.policy();
         }
         generation.write(&vfs)?;
+        store::write_file(&vfs, &layout::poison(), &Session::default().0)?;
         config.write(&vfs)?;
         Journal::create(&vfs, &layout::journal_new(), vfs.fresh_id()?, id)?;
         vfs.sync_all()?;
         vfs.rename(&layout::journal_new(), &layout::journal(), Rename::NoReplace)?;
-        vfs.sync_all()?;
+        vfs.sync_all().map_err(|error| store::sync_failed(&vfs, error))?;
         history::append(
             &vfs,
             &HistoryEntry {

@@ -13,7 +13,7 @@ use crate::limits;
 use crate::model::{Difference, Digest, Manifest};
 use crate::transaction::{Input, Outcome, Plan, Record, State, Work};
 use crate::tree;
-use crate::vfs::{Place, Session, Vfs};
+use crate::vfs::{Access, Place, Session, Vfs};
 
 /// What recovery did.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
@@ -61,7 +61,10 @@ impl<V: Vfs> Engine<V> {
         }
         let found = self.state;
         if found == State::Idle {
-            sweep::collect(&self.vfs, self.current_id(), self.config.keep)?;
+            // Garbage that cannot be removed now does no harm.
+            if let Err(error) = sweep::collect(&self.vfs, self.current_id(), self.config.keep) {
+                tracing::warn!(error = %error, "leavings of earlier transactions could not be removed");
+            }
         } else {
             let session = self.vfs.session()?.0;
             if let State::Trial { facts, attempt, session: seen } = found
@@ -108,10 +111,7 @@ impl<V: Vfs> Engine<V> {
     /// Takes the word of somebody who has unmounted the file system and mounted it again after a sync failed: what is
     /// read now comes from the disk.
     pub fn forget_poison(&self) -> Result<(), Error> {
-        match self.vfs.stat(&layout::poison())? {
-            None => Ok(()),
-            Some(_) => Ok(self.vfs.remove_file(&layout::poison())?),
-        }
+        forget(&self.vfs)
     }
 
     /// What is known without looking at the tree.
@@ -246,9 +246,17 @@ fn status<V: Vfs>(vfs: &V, records: &[Record], state: State, header: Header) -> 
 pub(super) fn refuse_poisoned<V: Vfs>(vfs: &V) -> Result<(), Error> {
     let Some(session) = poisoned_by(vfs)? else { return Ok(()) };
     if vfs.session()? == session {
-        return Err(Error::new(Code::SyncFailed, "a sync failed since the last reboot or mount"));
+        return Err(Error::new(Code::SyncFailed, "a sync failed since the last reboot"));
     }
-    Ok(vfs.remove_file(&layout::poison())?)
+    forget(vfs)
+}
+
+fn forget<V: Vfs>(vfs: &V) -> Result<(), Error> {
+    if poisoned_by(vfs)?.is_some() {
+        let file = vfs.open(&layout::poison(), Access::Write)?;
+        vfs.write_at(&file, 0, &Session::default().0)?;
+    }
+    Ok(())
 }
 
 fn poisoned_by<V: Vfs>(vfs: &V) -> Result<Option<Session>, Error> {
@@ -258,7 +266,8 @@ fn poisoned_by<V: Vfs>(vfs: &V) -> Result<Option<Session>, Error> {
     }
     let bytes = store::read_file(vfs, &at, 64)?;
     // One that a crash left incomplete is of an earlier session.
-    Ok(Some(Session(bytes.get(..16).and_then(|bytes| bytes.try_into().ok()).unwrap_or_default())))
+    let session = Session(bytes.get(..16).and_then(|bytes| bytes.try_into().ok()).unwrap_or_default());
+    Ok(Some(session).filter(|session| *session != Session::default()))
 }
 
 /// What an error of looking at a tree means.

@@ -114,6 +114,8 @@ pub struct Request {
     pub settings: Settings,
     /// Identity of the transaction, if contents are stored in its folder already.
     pub(super) id: Option<[u8; 16]>,
+    /// How many slots of that folder are taken, by contents that are used or not.
+    pub(super) taken_slots: u32,
 }
 
 /// What a transaction did.
@@ -143,6 +145,7 @@ impl Request {
             title: title.into(),
             settings: Settings::default(),
             id: None,
+            taken_slots: 0,
         }
     }
 }

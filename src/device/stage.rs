@@ -8,6 +8,7 @@ use super::preflight::Checked;
 use crate::error::{Code, Error};
 use crate::limits;
 use crate::model::{Digest, Hasher, Kind, Metadata, Node, Policy, TreePath};
+use crate::package::PackageError;
 use crate::transaction::{Arrangement, Method, Step};
 use crate::vfs::{Access, FileType, Place, Vfs};
 use std::collections::{BTreeSet, HashMap};
@@ -37,12 +38,9 @@ impl<'a, V: Vfs> Stager<'a, V> {
         changes: &'a [Change],
         checked: &'a Checked,
         policy: Policy,
+        taken_slots: u32,
         observer: &'a dyn Observer,
     ) -> Self {
-        let staged = |change: &Change| match change.source {
-            Source::Staged(slot) => Some(slot + 1),
-            _ => None,
-        };
         let mut stager = Self {
             vfs,
             id,
@@ -54,7 +52,7 @@ impl<'a, V: Vfs> Stager<'a, V> {
             leaders: checked.proposals.iter().filter_map(|p| p.after.as_ref()?.leader.as_ref()).collect(),
             done: 0,
             total: 0,
-            first_slot: changes.iter().filter_map(staged).max().unwrap_or(0),
+            first_slot: taken_slots,
         };
         for (index, change) in changes.iter().enumerate() {
             if stager.needs_content(index) {
@@ -389,12 +387,13 @@ fn check_content(what: impl std::fmt::Display, node: &Node, size: u64, digest: D
     Err(Error::new(Code::Digest, format!("the content of {what} is not what was promised")))
 }
 
-/// The error that a reader carries, if it is one of ours.
+/// The error that a reader carries, if it is one of ours or says what is wrong with the package.
 fn unwrap_error(error: std::io::Error, at: &Place) -> Error {
     let message = format!("reading the content for {at} failed");
-    match error.downcast::<Error>() {
+    match error.downcast::<Error>().map_err(std::io::Error::downcast::<PackageError>) {
         Ok(ours) => ours,
-        Err(error) => Error::new(Code::Io, message).because(error),
+        Err(Ok(package)) => package.into(),
+        Err(Err(error)) => Error::new(Code::Io, message).because(error),
     }
 }
 

@@ -4,11 +4,11 @@ use super::layout::{self, Id};
 use super::observer::Observer;
 use super::{Base, Change, Engine, NoPayload, Report, Request, Settings, Source, stage, store};
 use crate::error::{Code, Error, Finding};
-use crate::model::{Difference, Kind, Manifest, Metadata, Node, Operations, Policy, TreePath};
+use crate::model::{Difference, Kind, Manifest, Metadata, Node, Operations, TreePath};
 use crate::package::legacy::{Member, MemberKind};
 use crate::tree;
 use crate::vfs::{FileType, Place, Stat, Vfs};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 
 /// Mode of a directory on the way to something listed, if it has to be made.
@@ -108,7 +108,6 @@ impl<'a, V: Vfs> Stock<'a, V> {
         let mut planner = Planner {
             vfs: self.vfs(),
             id: self.id,
-            policy: current.policy,
             found: BTreeMap::new(),
             planned: BTreeMap::new(),
             warnings: Vec::new(),
@@ -117,9 +116,6 @@ impl<'a, V: Vfs> Stock<'a, V> {
         planner.delete(operations)?;
         if let Some(manifest) = manifest {
             planner.forget(operations, &manifest);
-        }
-        if planner.policy.mtime {
-            planner.age_directories()?;
         }
         let Planner { planned, warnings, .. } = planner;
         let change = |(path, after): (TreePath, Option<(Node, Source)>)| match after {
@@ -143,6 +139,7 @@ impl<'a, V: Vfs> Stock<'a, V> {
             version,
             settings: settings.clone(),
             id: Some(self.id),
+            taken_slots: self.slots,
             ..Request::new(changes, title)
         };
         let report = self.engine.commit(request, &mut NoPayload, observer)?;
@@ -174,7 +171,6 @@ impl<V: Vfs> Drop for Stock<'_, V> {
 struct Planner<'a, V: Vfs> {
     vfs: &'a V,
     id: Id,
-    policy: Policy,
     /// What the touched paths hold now, as far as anything is there.
     found: BTreeMap<TreePath, Node>,
     /// What they will hold.
@@ -330,32 +326,6 @@ impl<V: Vfs> Planner<'_, V> {
                 }
             }
         }
-    }
-
-    /// Where times count, a directory in which something comes, goes or is replaced gets the time of now.
-    fn age_directories(&mut self) -> Result<(), Error> {
-        let differs = |(path, after): (&TreePath, &Option<(Node, Source)>)| {
-            let same = match (self.found.get(path), after) {
-                (Some(found), Some((node, _))) => found.kind.difference(&node.kind).is_none(),
-                (None, None) => true,
-                _ => false,
-            };
-            if same { None } else { path.parent() }
-        };
-        let parents: BTreeSet<TreePath> = self.planned.iter().filter_map(differs).collect();
-        let now = self.vfs.now();
-        for path in parents {
-            match self.planned.get_mut(&path) {
-                Some(Some((node, _))) if node.is_directory() => node.metadata.mtime = now,
-                Some(_) => {}
-                None => {
-                    let Some(mut node) = tree::node_at(self.vfs, &Place::tree(&path))? else { continue };
-                    node.metadata.mtime = now;
-                    self.planned.insert(path, Some((node, Source::None)));
-                }
-            }
-        }
-        Ok(())
     }
 }
 

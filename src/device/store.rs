@@ -185,7 +185,7 @@ pub(super) fn write_file<V: Vfs>(vfs: &V, at: &Place, bytes: &[u8]) -> Result<()
 }
 
 /// Replaces a file by one with other content: durable, and never seen half-written.
-pub(super) fn replace_file<V: Vfs>(vfs: &V, new: &Place, at: &Place, bytes: &[u8]) -> Result<(), IoError> {
+pub(super) fn replace_file<V: Vfs>(vfs: &V, new: &Place, at: &Place, bytes: &[u8]) -> Result<(), Error> {
     if vfs.stat(new)?.is_some() {
         vfs.remove_file(new)?;
     }
@@ -193,9 +193,15 @@ pub(super) fn replace_file<V: Vfs>(vfs: &V, new: &Place, at: &Place, bytes: &[u8
     for (number, chunk) in bytes.chunks(1 << 20).enumerate() {
         vfs.write_at(&file, (number as u64) << 20, chunk)?;
     }
-    vfs.sync_file(&file)?;
+    vfs.sync_file(&file).map_err(|error| sync_failed(vfs, error))?;
     vfs.rename(new, at, crate::vfs::Rename::Replace)?;
-    vfs.sync_all()
+    vfs.sync_all().map_err(|error| sync_failed(vfs, error))
+}
+
+/// What a failed sync means, wherever it was: nobody may sync again in this session and believe it.
+pub(super) fn sync_failed<V: Vfs>(vfs: &V, error: IoError) -> Error {
+    super::executor::mark_poisoned(vfs);
+    Error::new(Code::SyncFailed, "a sync failed: what is on the disk is not known").because(error)
 }
 
 /// Creates a directory unless it is there.

@@ -223,6 +223,7 @@ impl<V: Vfs> Transaction<'_, V> {
             base: Base::Observed,
             settings: self.settings.clone(),
             id: self.id,
+            taken_slots: self.slots,
             ..Request::new(changes, "transaction")
         };
         self.engine.commit(request, &mut NoPayload, observer)

@@ -9,6 +9,7 @@ mod scan;
 use crate::codec::frame::Header;
 use crate::limits::{FRAME_PAYLOAD, JOURNAL_BLOCK, JOURNAL_BLOCKS, JOURNAL_FRAMES};
 use crate::vfs::{Access, IoError, Place, Vfs};
+use std::io::ErrorKind;
 
 /// An open journal.
 pub struct Journal<V: Vfs> {
@@ -62,7 +63,13 @@ impl<V: Vfs> Journal<V> {
         if vfs.stat(at)?.is_some_and(|stat| stat.size < whole) {
             return Err(JournalError::Damaged("it is shorter than it was made".into()));
         }
-        let file = vfs.open(at, Access::Write)?;
+        // Where nothing can be written it can still be looked at.
+        let read_only =
+            |error: &IoError| matches!(error.kind(), ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied);
+        let file = match vfs.open(at, Access::Write) {
+            Err(error) if read_only(&error) => vfs.open(at, Access::Read)?,
+            opened => opened?,
+        };
         let found = scan::scan(|offset, buffer| read_full(vfs, &file, offset, buffer))?;
         // What is read may still be in the cache only, so none of it counts as durable.
         let next = found.payloads.len() as u32;

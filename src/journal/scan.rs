@@ -32,11 +32,9 @@ pub fn scan_bytes(bytes: &[u8]) -> Result<Found, JournalError> {
 pub(super) fn scan(mut read: impl FnMut(u64, &mut [u8]) -> Result<(), IoError>) -> Result<Found, JournalError> {
     let mut block = vec![0; JOURNAL_BLOCK];
     let mut slots = [None, None];
-    let mut blank = [false, false];
     for (number, slot) in slots.iter_mut().enumerate() {
         read((number * JOURNAL_BLOCK) as u64, &mut block)?;
         *slot = Header::decode(&block).filter(|header| header.epoch % 2 == number as u64);
-        blank[number] = block.iter().all(|byte| *byte == 0);
     }
     let mut header = match slots {
         [Some(even), Some(odd)] if even.journal != odd.journal || even.epoch.abs_diff(odd.epoch) != 1 => {
@@ -52,13 +50,13 @@ pub(super) fn scan(mut read: impl FnMut(u64, &mut [u8]) -> Result<(), IoError>) 
         [Some(one), None] | [None, Some(one)] => one,
         [None, None] => return Err(JournalError::Damaged("neither header is sound".into())),
     };
-    // A header that is neither sound nor blank was torn, or rotted later. Its epoch is known, so its frames tell: if
-    // one stands, the epoch had begun.
+    // A header that is not sound was never written, was torn, or rotted later. Its epoch is known, so its frames tell:
+    // if the first stands, the epoch had begun.
     let next = header.epoch.checked_add(1).filter(|next| *next < u64::MAX);
     let next = next.ok_or_else(|| JournalError::Damaged("its epoch cannot have been reached by counting".into()))?;
     let other = Header { epoch: next, ..header };
     let slot = usize::from(other.epoch % 2 == 1);
-    if slots[slot].is_none() && !blank[slot] {
+    if slots[slot].is_none() {
         read(other.frame_offset(0), &mut block)?;
         if other.decode_frame(0, &block).is_some() {
             header = other;

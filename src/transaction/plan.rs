@@ -115,23 +115,17 @@ fn kept_links(proposals: &[Proposal], policy: Policy) -> KeptLinks {
     for (_, old, new) in &candidates {
         heir.entry(old).or_insert(if touched.contains_key(old) { new } else { old });
     }
-    for (_, old, new) in &candidates {
+    // A touched leader decides for its group: who keeps another inode than the leader does is no longer joined to it.
+    for (path, old, new) in &candidates {
         if !touched.contains_key(new) {
             source.insert(new, new);
-        } else if heir.get(old) == Some(&new) {
-            source.entry(new).or_insert(old);
+        } else if *path == new && heir.get(old) == Some(&new) {
+            source.insert(new, old);
         }
     }
-    // A leader that is itself staged anew takes its followers along.
-    let staged_leader = |leader: &TreePath| {
-        touched.get(leader).is_some_and(|p| match (&p.before, &p.after) {
-            (Some(before), Some(after)) => !before.matches(after, policy),
-            _ => true,
-        })
-    };
     let mut kept = KeptLinks { paths: BTreeSet::new(), regrouped: BTreeSet::new() };
     for (path, old, new) in &candidates {
-        if heir.get(old) == Some(&new) && source.get(new) == Some(&old) && !staged_leader(new) {
+        if heir.get(old) == Some(&new) && source.get(new) == Some(&old) {
             kept.paths.insert((*path).clone());
         } else {
             kept.regrouped.insert((*path).clone());

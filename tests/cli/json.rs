@@ -52,6 +52,9 @@ fn every_object_is_in_the_manual_and_the_manual_tells_of_no_other() {
     let build = ["build", "old", "new", "--from", "1.0.0", "--to", "1.0.0.1", "--owner", "no"];
     let full = ["build", "--full", "new", "--to", "1.0.0.1", "--owner", "no", "-o", "full.sf"];
     let service = ["build", "old", "new", "--to", "1.0.0.1", "--owner", "no", "--format", "tar.gz", "--key", "key"];
+    place.copy("dev", "dev2");
+    place.good(&[&service[..], &["-o", "up.tar.gz", "--entry", "signed.json"]].concat());
+    place.good(&[&service[..9], &["-o", "up.tar.gz", "--entry", "bare.json"]].concat());
     let runs: Vec<Vec<&str>> = vec![
         vec!["keygen", "-o", "k2"],
         vec!["diff", "old", "new", "--owner", "no"],
@@ -79,6 +82,9 @@ fn every_object_is_in_the_manual_and_the_manual_tells_of_no_other() {
         device(&["apply", "up.sf", "--allow-unsigned"]),
         device(&["journal", "show"]),
         device(&["history"]),
+        vec!["--root", "dev2", "apply", "up.tar.gz", "--entry", "signed.json"],
+        vec!["--root", "dev2", "rollback"],
+        vec!["--root", "dev2", "apply", "up.tar.gz", "--entry", "bare.json", "--allow-unsigned"],
         device(&["verify"]),
         device(&["confirm"]),
         device(&["verify", "--bogus"]),

@@ -54,6 +54,40 @@ fn a_package_and_its_entry_say_the_same() {
 }
 
 #[test]
+fn the_package_is_applied_with_its_entry_and_taken_back() {
+    let place = Place::with_packages();
+    place.good(&[&build(&place)[..], &["--key", "key", "--entry", "up.json"]].concat());
+    let apply = ["--root", "dev", "apply", "up.tar.gz", "--entry", "up.json"];
+    let told = place.good(&[&apply[..], &["--trial"]].concat()).stdout;
+    assert!(told.starts_with("1.0.0 -> 1.0.0.1, ") && told.contains("on trial"), "{told}");
+    place.assert_same("dev", "new");
+    place.bad(&apply, 1, "transaction.pending");
+    place.good(&["--root", "dev", "rollback"]);
+    place.assert_same("dev", "old");
+    place.good(&apply);
+    place.assert_same("dev", "new");
+    place.good(&["--root", "dev", "verify"]);
+}
+
+#[test]
+fn a_package_that_is_not_what_its_entry_says_is_refused() {
+    let place = Place::with_packages();
+    place.good(&[&build(&place)[..], &["--key", "stranger", "--entry", "up.json"]].concat());
+    let apply = ["--root", "dev", "apply", "up.tar.gz", "--entry", "up.json"];
+    place.bad(&apply, 3, "trust.signature");
+    place.good(&[&build(&place)[..], &["--entry", "up.json"]].concat());
+    place.bad(&apply, 3, "trust.unsigned");
+    place.good(&[&build(&place)[..], &["--key", "key", "--entry", "up.json"]].concat());
+    place.bad(&["--root", "old", "apply", "up.tar.gz", "--entry", "up.json"], 1, "tree.not-initialised");
+    place.bad(&["--root", "dev", "apply", "no.tar.gz", "--entry", "up.json"], 6, "source.unavailable");
+    place.bad(&["--root", "dev", "apply", "up.tar.gz", "--entry", "up.sf"], 1, "input.format");
+    let good = fs::read(place.path("up.tar.gz")).unwrap();
+    fs::write(place.path("up.tar.gz"), &good[1..]).unwrap();
+    place.bad(&apply, 3, "trust.digest");
+    place.assert_same("dev", "old");
+}
+
+#[test]
 fn without_a_file_for_it_the_entry_is_the_result() {
     let place = Place::with_packages();
     let told = place.good(&build(&place)).stdout;
@@ -89,4 +123,36 @@ fn what_a_tar_gz_cannot_say_is_refused() {
     place.bad(&[&build(&place)[..], &["--arch", "x86_64"]].concat(), 2, "usage.invalid");
     place.bad(&[&build(&place)[..], &["--key", "key", "--key", "stranger"]].concat(), 2, "usage.invalid");
     assert!(!place.path("up.tar.gz").exists());
+}
+
+#[test]
+fn a_tar_gz_is_applied_by_its_entry_and_taken_back() {
+    let place = Place::with_packages();
+    place.good(&[&build(&place)[..], &["--key", "key", "--entry", "up.json"]].concat());
+    let apply = ["--root", "dev", "apply", "up.tar.gz", "--entry", "up.json"];
+    let exclude = |tree: &str| {
+        std::process::Command::new("diff")
+            .args(["-r", "--no-dereference", "--exclude", ".surefoot"])
+            .arg(place.path("dev"))
+            .arg(place.path(tree))
+            .status()
+            .unwrap()
+            .success()
+    };
+    place.good(&apply);
+    assert!(exclude("new"));
+    place.good(&["--root", "dev", "verify"]);
+    assert!(place.good(&["--root", "dev", "status"]).stdout.contains("1.0.0.1"));
+    place.good(&["--root", "dev", "rollback"]);
+    assert!(exclude("old"));
+
+    // Whoever changes the package, or signs it with another key, is refused before anything changes.
+    place.good(&[&build(&place)[..10], &["other.tar.gz", "--key", "stranger", "--entry", "other.json"]].concat());
+    place.bad(&["--root", "dev", "apply", "other.tar.gz", "--entry", "other.json"], 3, "trust.signature");
+    let mut bytes = fs::read(place.path("up.tar.gz")).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(place.path("up.tar.gz"), bytes).unwrap();
+    place.bad(&apply, 3, "trust.digest");
+    assert!(exclude("old"));
 }

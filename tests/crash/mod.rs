@@ -1,9 +1,11 @@
 //! Cutting the power at every call, in every profile, and judging every state that it may leave.
 
 mod barriers;
+mod damage;
 mod faults;
 mod nested;
 mod oracle;
+mod random;
 mod workload;
 
 use oracle::{ACTS, Act, Promise, judge, perform};

@@ -132,7 +132,7 @@ fn clean(vfs: &SimVfs, status: &Status) -> Result<(), String> {
     let odd: Vec<_> = listing
         .iter()
         .filter(|path| {
-            let known = ["journal", "lock", "config", "history", "scratch", "manifests", "generations"];
+            let known = ["journal", "lock", "config", "history", "scratch", "manifests", "generations", "poison"];
             let first = path.trim_start_matches(".surefoot/").split('/').next().unwrap_or_default();
             !known.contains(&first) && !path.trim_end_matches('/').ends_with(".surefoot")
         })

@@ -87,10 +87,32 @@ fn every_page_is_ascii_narrow_and_its_links_lead_somewhere() {
 }
 
 #[test]
+fn every_shell_block_runs_as_it_is_printed() {
+    let mut ran = 0;
+    let program = Path::new(env!("CARGO_BIN_EXE_surefoot")).parent().unwrap();
+    let search = format!("{}:{}", program.display(), search_path());
+    for path in pages() {
+        let text = read(&path);
+        let blocks: Vec<&str> = text.split("```sh\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+        if blocks.is_empty() {
+            continue;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let mut shell = std::process::Command::new("sh");
+        shell.args(["-eu", "-c", &blocks.concat()]).current_dir(&folder).env("PATH", &search);
+        let output = shell.env_remove("SUREFOOT_ROOT").output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{path}: {}: {said}", output.status);
+        ran += blocks.len();
+    }
+    assert!(ran > 0, "no page has a shell block");
+}
+
+#[test]
 fn a_link_that_leads_nowhere_is_found() {
     assert_eq!(broken_links("docs/ARCHITECTURE.md", "[a](crash-safety.md) [b](../src/lib.rs)"), [""; 0]);
     assert_eq!(
-        broken_links("docs/formats/README.md", "see [a](../crash-safety.md#x), [w](https://example.org)"),
+        broken_links("docs/formats/README.md", "see [a](../crash-safety.md#the-protocol), [w](https://example.org)"),
         [""; 0]
     );
     assert_eq!(broken_links("docs/ARCHITECTURE.md", "[a](nowhere.md)"), ["docs/nowhere.md"]);
@@ -239,6 +261,11 @@ fn read(path: &str) -> String {
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+#[allow(clippy::disallowed_methods, reason = "a test has an environment")]
+fn search_path() -> String {
+    std::env::var("PATH").unwrap()
 }
 
 fn bless() -> bool {

@@ -23,7 +23,7 @@ const SESSION: [u8; 16] = *b"\x30\x31\x32\x33\x34\x35\x36\x37\x38\x39\x3a\x3b\x3
 const JOURNAL: [u8; 16] = *b"\x00\x01\x02\x03\x04\x05\x06\x07\x08\x09\x0a\x0b\x0c\x0d\x0e\x0f";
 
 /// Every vector as it stands in its document, by name.
-pub fn all() -> BTreeMap<&'static str, String> {
+pub(super) fn all() -> BTreeMap<&'static str, String> {
     let mut out = BTreeMap::new();
     manifests(&mut out);
     journal(&mut out);

@@ -1,12 +1,12 @@
 //! `apply`: applies a local package.
 
-use super::shown;
+use super::{apply_entry, shown};
 use crate::cli::args::{Apply, Global};
 use crate::cli::files::{add_trusted, open_package};
 use crate::cli::managed::Managed;
 use crate::cli::output::Output;
 use crate::cli::progress::Meter;
-use crate::device::{Engine, PackageSettings, Report};
+use crate::device::{Engine, PackageSettings, Recovered, Report};
 use crate::error::{Code, Error};
 use crate::model::Digest;
 use crate::package::{Package, Verified};
@@ -27,14 +27,11 @@ struct Applied {
 pub(super) fn run(asked: &Apply, global: &Global, output: &Output) -> Result<(), Error> {
     let managed = Managed::of(global)?;
     if let Some(entry) = &asked.entry {
-        return apply_entry(entry);
+        return apply_entry::run(asked, entry, &managed, output);
     }
     let meter = Meter::new(output);
     let (mut engine, recovered) = managed.recovered(output, &meter)?;
-    if recovered.trial {
-        let message = format!("a trial is under way, of the update from version {}", shown(&recovered.version));
-        return Err(Error::new(Code::Pending, message));
-    }
+    refuse_trial(&recovered)?;
     let keyring = keyring(&engine, asked)?;
     let package = believe(Package::open(open_package(&asked.package)?)?, &keyring, asked.allow_unsigned)?;
     let (id, signer) = (package.id(), package.signer());
@@ -49,6 +46,14 @@ pub(super) fn run(asked: &Apply, global: &Global, output: &Output) -> Result<(),
     tell(&applied.report, output);
     output.result(&applied);
     Ok(())
+}
+
+pub(super) fn refuse_trial(recovered: &Recovered) -> Result<(), Error> {
+    if !recovered.trial {
+        return Ok(());
+    }
+    let message = format!("a trial is under way, of the update from version {}", shown(&recovered.version));
+    Err(Error::new(Code::Pending, message))
 }
 
 /// The keys of the tree, and those of this call.
@@ -76,12 +81,7 @@ fn believe<R: Read>(
     Ok(if known { package.verify(keyring)? } else { package.accept_unsigned()? })
 }
 
-fn apply_entry(entry: &std::path::Path) -> Result<(), Error> {
-    let message = format!("this build cannot apply the package of {}", entry.display());
-    Err(Error::new(Code::PackageUnsupported, message))
-}
-
-fn tell(report: &Report, output: &Output) {
+pub(super) fn tell(report: &Report, output: &Output) {
     let Report { from, to, steps, trial, transaction } = report;
     if transaction.is_empty() || *steps == 0 {
         output.line(format_args!("{} -> {}, nothing had to change", shown(from), shown(to)));

@@ -8,9 +8,7 @@ use crate::cli::output::{Output, bytes};
 use crate::cli::progress::Meter;
 use crate::error::{Code, Error};
 use crate::limits;
-use crate::model::{
-    Kind, Manifest, Node, Operations, PackageInfoError, PatchOperations, PatchPackageInfo, Policy, TreePath,
-};
+use crate::model::{Kind, Manifest, Node, Operations, PatchOperations, PatchPackageInfo, Policy, TreePath};
 use crate::package::legacy::{LegacyError, LegacyWriter, read_members, verify_bytes};
 use crate::tree;
 use crate::trust::SecretKey;
@@ -51,7 +49,7 @@ pub(super) fn run(asked: &Build, (old, new): (&Path, &Path), keys: &[SecretKey],
     let info = describe(asked, &operations, draft.temporary(), key)?;
     prove(draft.temporary(), &info, &operations)?;
     draft.complete()?;
-    let text = info.to_json().map_err(entry_error)?;
+    let text = info.to_json()?;
     if let Some(path) = &asked.entry {
         let mut entry = Draft::create(path)?;
         entry.file()?.write_all(text.as_bytes()).map_err(|error| failed("write", path, error))?;
@@ -108,8 +106,7 @@ fn operations(old: &Manifest, new: &Manifest) -> Result<Operations, Error> {
     };
     let keep = |paths: BTreeSet<TreePath>| paths.into_iter().filter(|path| stays(path)).collect::<Vec<_>>();
     let gone: Vec<TreePath> = gone_directories.iter().filter(|path| !is_within(path, &replaced)).cloned().collect();
-    Operations::new(keep(files), replaced.iter().cloned().collect(), keep(gone_files), gone)
-        .map_err(|error| Error::new(Code::Path, "the operations of a tar.gz cannot say this").because(error))
+    Ok(Operations::new(keep(files), replaced.iter().cloned().collect(), keep(gone_files), gone)?)
 }
 
 /// Nothing that a tar.gz carries differs.
@@ -159,9 +156,9 @@ fn write<W: io::Write>(new: &Manifest, vfs: &OsVfs, operations: &Operations, out
                 writer.file(path, mode, *size, &mut Reader { vfs, file, offset: 0 })
             }
         };
-        written.map_err(package_error)?;
+        written?;
     }
-    writer.finish().map_err(package_error)
+    Ok(writer.finish()?)
 }
 
 struct Reader<'a> {
@@ -184,8 +181,7 @@ fn describe(
     package: &Path,
     key: Option<&SecretKey>,
 ) -> Result<PatchPackageInfo, Error> {
-    let operations = PatchOperations::try_from(operations)
-        .map_err(|error| Error::new(Code::Path, "the operations cannot be written as JSON").because(error))?;
+    let operations = PatchOperations::try_from(operations)?;
     let mut info = PatchPackageInfo {
         url: asked.output.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
         notes: asked.notes.clone(),
@@ -195,7 +191,7 @@ fn describe(
     };
     let mut size = 0;
     let mut count = |bytes: &[u8]| size += bytes.len() as u64;
-    let digest = verify_bytes(open_package(package)?, &info, &mut count).map_err(package_error)?;
+    let digest = verify_bytes(open_package(package)?, &info, &mut count)?;
     info.set_digest(digest);
     info.size = Some(size);
     if let Some(key) = key {
@@ -208,21 +204,6 @@ fn describe(
 
 /// Reads the package as a device will, down to the last member.
 fn prove(package: &Path, info: &PatchPackageInfo, operations: &Operations) -> Result<(), Error> {
-    verify_bytes(open_package(package)?, info, &mut |_| ()).map_err(package_error)?;
-    read_members(open_package(package)?, operations, u64::MAX, &mut |_| Ok(())).map_err(package_error)
-}
-
-fn entry_error(error: PackageInfoError) -> Error {
-    Error::new(Code::Format, "the entry cannot be written").because(error)
-}
-
-fn package_error(error: LegacyError) -> Error {
-    let code = match &error {
-        LegacyError::Write(source) if source.kind() == io::ErrorKind::StorageFull => Code::Space,
-        LegacyError::Read(_) | LegacyError::Write(_) | LegacyError::Content { .. } => Code::Io,
-        LegacyError::Size { .. } => Code::Foreign,
-        LegacyError::TooMany | LegacyError::TooLarge(_) => Code::Limit,
-        _ => Code::PackageFormat,
-    };
-    Error::new(code, error.to_string()).because(error)
+    verify_bytes(open_package(package)?, info, &mut |_| ())?;
+    Ok(read_members::<LegacyError>(open_package(package)?, operations, u64::MAX, &mut |_| Ok(()))?)
 }

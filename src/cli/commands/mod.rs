@@ -1,6 +1,7 @@
 //! The verbs, one file each.
 
 mod apply;
+mod apply_entry;
 mod build;
 mod build_entry;
 mod completions;

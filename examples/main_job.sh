@@ -1,0 +1,90 @@
+#!/usr/bin/env bash
+# The main job on real input: fetches two releases of a package, builds a signed patch between them, applies it, kills
+# the process in the middle, recovers, verifies, and goes back. `examples/main_job.sh [FOLDER]` keeps its files there.
+set -euo pipefail
+top=$(cd "$(dirname "$0")/.." && pwd)
+say() { printf '\n== %s\n' "$*"; }
+
+if [ $# -gt 0 ]; then
+    work=$(mkdir -p "$1" && cd "$1" && pwd)
+else
+    work=$(mktemp -d)
+    trap 'rm -rf "$work"' EXIT
+fi
+cd "$work"
+rm -rf old new live key key.pub update.sfp
+mkdir old new
+
+say "building surefoot"
+cargo build --release --quiet --manifest-path "$top/Cargo.toml"
+surefoot=${CARGO_TARGET_DIR:-$top/target}/release/surefoot
+
+# A pair of real trees, by the client of the registry that has them; or one made here.
+fetch() {
+    command -v npm > /dev/null || return 1
+    for release in 9.4.0:old 9.5.0:new; do
+        npm pack --silent "@mui/material@${release%:*}" > /dev/null 2>&1 || return 1
+        tar xzf "mui-material-${release%:*}.tgz" -C "${release#*:}" --strip-components=1 || return 1
+    done
+}
+make_pair() {
+    for n in $(seq 1 1500); do
+        mkdir -p "old/d$((n % 30))" "new/d$((n % 30))"
+        printf 'file %s, the same in both\n' "$n" > "old/d$((n % 30))/f$n"
+        if [ $((n % 3)) -eq 0 ]; then printf 'file %s, changed\n' "$n"; else cat "old/d$((n % 30))/f$n"; fi \
+            > "new/d$((n % 30))/f$n"
+    done
+    mv new/d7/f7 new/d8/moved && rm new/d9/f9
+}
+if fetch; then
+    say "fetched two releases of @mui/material: $(find old -type f | wc -l) files and $(find new -type f | wc -l) files"
+else
+    say "no client of a registry answers, so a pair of trees is made here"
+    rm -rf old new && mkdir old new
+    make_pair
+fi
+cp -a old live
+
+say "the publisher makes a key and builds a signed patch, which is proved by applying it and taking it back"
+"$surefoot" keygen -o key
+"$surefoot" -q build old new --from 1.0.0 --to 1.1.0 --key key -o update.sfp
+
+say "the device takes its tree under care, as version 1.0.0, and trusts that key"
+"$surefoot" --root live init --version 1.0.0 --trust key.pub
+
+state() { "$surefoot" --root live --json status | sed 's/.*"state":"\([a-z]*\)".*/\1/'; }
+same() { diff -r --no-dereference --exclude .surefoot live "$1" > /dev/null; }
+
+say "it applies the patch, and is killed with kill -9 in the middle"
+caught=
+for attempt in $(seq 1 200); do
+    "$surefoot" --root live -q apply update.sfp > apply.log 2>&1 &
+    process=$!
+    sleep "0.0$(((attempt * 7) % 90 + 10))"
+    if kill -9 $process 2> kill.log; then
+        wait $process 2> kill.log || true
+        [ "$(state)" != applying ] || { caught=1; break; }
+        "$surefoot" --root live -q recover > apply.log
+    else
+        wait $process
+    fi
+    [ "$(state)" != idle ] || same old || "$surefoot" --root live -q rollback > apply.log
+done
+[ -n "$caught" ] || { echo "the process was too fast to be caught in 200 attempts"; exit 1; }
+if ! same old && ! same new; then
+    echo "attempt $attempt: the tree is now neither the old nor the new version"
+else
+    echo "attempt $attempt: the process is dead, and its journal says that it was stepping forward"
+fi
+"$surefoot" --root live status
+
+say "recovery, as it would run at the next start"
+"$surefoot" --root live recover
+same new && echo "the tree is exactly the new version"
+"$surefoot" --root live verify
+
+say "and back"
+"$surefoot" --root live rollback
+same old && echo "the tree is exactly the old version again"
+"$surefoot" --root live verify
+"$surefoot" --root live history | tail -3

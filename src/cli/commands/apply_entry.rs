@@ -1,0 +1,50 @@
+//! `apply --entry`: applies a package of the service manifest.
+
+use super::apply::{refuse_trial, tell};
+use crate::cli::args::Apply;
+use crate::cli::files::{add_trusted, failed, read_small};
+use crate::cli::managed::{Managed, told};
+use crate::cli::output::Output;
+use crate::cli::progress::Meter;
+use crate::device::{PatchExecutor, PatchReport};
+use crate::error::{Code, Error};
+use crate::model::PatchPackageInfo;
+use crate::trust::Keyring;
+use std::fs;
+use std::path::Path;
+
+pub(super) fn run(asked: &Apply, entry: &Path, managed: &Managed, output: &Output) -> Result<(), Error> {
+    let mut info = PatchPackageInfo::from_json(&read_small(entry)?)?;
+    info.url = address(&asked.package)?;
+    // The executor would take care of any directory; here that is what init is for.
+    if !managed.is_initialised()? {
+        return Err(managed.not_initialised());
+    }
+    let mut executor = PatchExecutor::with(managed.open()?)?;
+    if let Some(outcome) = executor.recovered().outcome {
+        output.message(format_args!("an interrupted update {}", told(outcome)));
+    }
+    refuse_trial(executor.recovered())?;
+    let mut keyring = Keyring::new();
+    add_trusted(&mut keyring, &asked.trust)?;
+    executor.trust(&keyring)?;
+    executor.allow_unsigned(asked.allow_unsigned).allow_downgrade(asked.allow_downgrade).set_settings(asked.settings());
+    let operations = std::mem::take(&mut info.operations);
+    let meter = Meter::new(output);
+    let report: PatchReport = executor.apply_patch_observed(&info, &operations, &meter)?;
+    drop(meter);
+    tell(&report.report, output);
+    for warning in &report.warnings {
+        output.message(format_args!("warning: {warning}"));
+    }
+    output.result(&report);
+    Ok(())
+}
+
+/// The package on the disk, wherever the entry says that it is to be fetched from.
+fn address(package: &Path) -> Result<String, Error> {
+    let unavailable = |error| Error::new(Code::Unavailable, failed("open", package, error).message());
+    let path = fs::canonicalize(package).map_err(unavailable)?;
+    let not_text = |_| Error::new(Code::Path, format!("{} is not text", package.display()));
+    path.into_os_string().into_string().map_err(not_text)
+}

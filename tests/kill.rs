@@ -1,0 +1,155 @@
+//! The real program, really killed, on a real disk, a few hundred times.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant, UNIX_EPOCH};
+
+const SUREFOOT: &str = env!("CARGO_BIN_EXE_surefoot");
+
+fn number(name: &str, default: u64) -> u64 {
+    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+}
+
+fn surefoot(root: &Path, arguments: &[&str]) -> std::process::Output {
+    Command::new(SUREFOOT).arg("--root").arg(root).arg("-q").args(arguments).output().unwrap()
+}
+
+fn succeeds(root: &Path, arguments: &[&str]) -> String {
+    let output = surefoot(root, arguments);
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    assert!(output.status.success(), "{arguments:?}: {}{}", text(&output.stdout), text(&output.stderr));
+    text(&output.stdout)
+}
+
+/// Everything that counts: type, mode, owner, link target or content, and the time of the last modification.
+fn snapshot(root: &Path) -> BTreeMap<PathBuf, (u32, u32, u32, i64, Vec<u8>)> {
+    let mut out = BTreeMap::new();
+    let mut left = vec![root.to_path_buf()];
+    while let Some(directory) = left.pop() {
+        for entry in fs::read_dir(&directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path == root.join(".surefoot") {
+                continue;
+            }
+            let metadata = fs::symlink_metadata(&path).unwrap();
+            let content = if metadata.is_symlink() {
+                fs::read_link(&path).unwrap().into_os_string().into_encoded_bytes()
+            } else if metadata.is_dir() {
+                left.push(path.clone());
+                Vec::new()
+            } else {
+                fs::read(&path).unwrap()
+            };
+            let key = path.strip_prefix(root).unwrap().to_path_buf();
+            out.insert(key, (metadata.mode(), metadata.uid(), metadata.gid(), metadata.mtime(), content));
+        }
+    }
+    out
+}
+
+/// A tree of some thousand files; the two versions differ in a third of them.
+fn make(root: &Path, version: u64) {
+    for n in 0..3000_u64 {
+        let path = root.join(format!("d{}/e{}/f{n}", n % 20, n % 7));
+        let absent = n % 11 == 10 - version;
+        if absent {
+            continue;
+        }
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let changed = if n % 3 == 0 { version } else { 0 };
+        fs::write(&path, format!("file {n} of version {changed}\n").repeat(1 + (n % 40) as usize)).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(if n % 5 == version { 0o755 } else { 0o644 })).unwrap();
+        if n % 50 == 0 {
+            let target = format!("f{n}-{version}");
+            std::os::unix::fs::symlink(target, root.join(format!("d{}/link{n}", n % 20))).unwrap();
+        }
+    }
+    let big: Vec<u8> = (0..4_000_000_u64).map(|n| (n.wrapping_mul(2_654_435_761 + version) >> 13) as u8).collect();
+    fs::write(root.join("big"), big).unwrap();
+    // Times count in this test: what is the same in both versions has the same time.
+    for (path, (mode, ..)) in snapshot(root) {
+        let (path, n) = (root.join(&path), path.as_os_str().len() as u64);
+        if mode & 0o170_000 != 0o120_000 {
+            let changed = if fs::metadata(&path).unwrap().is_dir() { 0 } else { version * 86_400 };
+            let time = UNIX_EPOCH + Duration::from_secs(1_600_000_000 + n + changed * (n % 2));
+            fs::File::open(&path).unwrap().set_modified(time).unwrap();
+        }
+    }
+}
+
+#[test]
+fn killed_at_random_moments_a_few_hundred_times() {
+    let (kills, seed) = (number("SUREFOOT_KILLS", 300), number("SUREFOOT_SEED", 20_261_122));
+    let scratch = tempfile::tempdir().unwrap();
+    let path = |name: &str| scratch.path().join(name);
+    for (name, version) in [("old", 0), ("new", 1)] {
+        fs::create_dir(path(name)).unwrap();
+        make(&path(name), version);
+    }
+    let text = |path: PathBuf| path.into_os_string().into_string().unwrap();
+    let (old_tree, new_tree, package) = (text(path("old")), text(path("new")), text(path("patch")));
+    let build =
+        ["build", &old_tree, &new_tree, "--from", "1.0.0", "--to", "1.0.1", "--mtime", "--no-prove", "-o", &package];
+    succeeds(scratch.path(), &build);
+    let live = path("live");
+    assert!(Command::new("cp").arg("-a").arg(path("old")).arg(&live).status().unwrap().success());
+    succeeds(&live, &["init", "--version", "1.0.0", "--mtime"]);
+    let (old, new) = (snapshot(&path("old")), snapshot(&path("new")));
+    assert!(snapshot(&live) == old);
+
+    // How long the whole takes, so that the kills fall into it.
+    let begun = Instant::now();
+    succeeds(&live, &["apply", &package, "--allow-unsigned"]);
+    let whole = begun.elapsed();
+    assert!(snapshot(&live) == new);
+    succeeds(&live, &["rollback"]);
+    assert!(snapshot(&live) == old);
+
+    let mut random = seed;
+    let mut below = |n: u64| {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (random >> 33) % n.max(1)
+    };
+    let (mut ends, mut killed) = (BTreeMap::new(), 0);
+    for round in 0..kills {
+        let is_new = snapshot(&live) == new;
+        let mut run = Command::new(SUREFOOT);
+        run.arg("--root").arg(&live).arg("-q").stdout(Stdio::null()).stderr(Stdio::null());
+        if is_new {
+            run.arg("rollback");
+        } else {
+            run.args(["apply", &package, "--allow-unsigned"]);
+        }
+        let mut child = run.spawn().unwrap();
+        std::thread::sleep(Duration::from_nanos(below(whole.as_nanos() as u64)));
+        child.kill().unwrap();
+        killed += u64::from(!child.wait().unwrap().success());
+        // Sometimes recovery is killed as well.
+        for _ in 0..below(3) {
+            let mut recovery = Command::new(SUREFOOT).arg("--root").arg(&live).args(["-q", "recover"]).spawn().unwrap();
+            std::thread::sleep(Duration::from_nanos(below(whole.as_nanos() as u64 / 2)));
+            recovery.kill().unwrap();
+            recovery.wait().unwrap();
+        }
+        succeeds(&live, &["recover"]);
+        let now = snapshot(&live);
+        let end = if now == old {
+            "old"
+        } else if now == new {
+            "new"
+        } else {
+            "mixed"
+        };
+        *ends.entry((if is_new { "rollback" } else { "apply" }, end)).or_insert(0) += 1;
+        assert!(end != "mixed", "round {round}, seed {seed}");
+        let status: serde_json::Value = serde_json::from_str(&succeeds(&live, &["--json", "status"])).unwrap();
+        assert_eq!(status["version"], if end == "old" { "1.0.0" } else { "1.0.1" }, "round {round}: {status}");
+    }
+    println!("{kills} rounds, {killed} killed in time, ends {ends:?}, seed {seed}");
+    assert!(killed > kills / 4, "{killed} of {kills}");
+    assert!(snapshot(&live).len() > 2000);
+    succeeds(&live, &["verify"]);
+}
