@@ -2,7 +2,6 @@
 //!
 //! `cargo run --manifest-path fuzz/Cargo.toml --example seed`
 
-use arbitrary::{Arbitrary, Unstructured};
 use std::fs;
 use std::io::Cursor;
 use std::path::Path;
@@ -20,7 +19,7 @@ use surefoot::trust::SecretKey;
 use surefoot::vfs::SimVfs;
 use surefoot_fuzz::container::{CODED, CONTENTS, RAW};
 use surefoot_fuzz::journal::{BARRIER, SOUND, chunk};
-use surefoot_fuzz::transaction::{Scenario, check};
+use surefoot_fuzz::transaction::{check, random};
 use surefoot_fuzz::{archive, container};
 
 fn main() {
@@ -267,17 +266,18 @@ fn texts() {
 
 /// Random inputs, of which those are kept that get far.
 fn transactions() {
-    let mut dice = Dice(1);
     let mut kept = 0;
-    while kept < 40 {
-        let bytes = dice.bytes(160);
-        let Ok(scenario) = Scenario::arbitrary_take_rest(Unstructured::new(&bytes)) else { continue };
+    for seed in 0..u64::MAX {
+        let (Some(scenario), bytes) = random(seed) else { continue };
         if scenario.committed() >= 1 + kept / 20 {
             if let Err(why) = check(&scenario) {
-                println!("seed {kept} of the transactions is a finding: {why}");
+                println!("scenario {seed} is a finding: {why}");
             }
             save("transaction", &format!("random_{kept:02}"), &bytes);
             kept += 1;
+        }
+        if kept == 40 {
+            break;
         }
     }
 }

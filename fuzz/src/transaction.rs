@@ -87,7 +87,7 @@ pub enum Operation {
     Attribute(At, u8),
 }
 
-/// A path of up to three names of four.
+/// A path of up to three names of three, few enough to meet often.
 #[derive(Arbitrary, Clone, Copy)]
 pub struct At(pub u8);
 
@@ -113,7 +113,7 @@ pub enum Fault {
 impl At {
     /// The path as text.
     pub fn text(self) -> String {
-        let names = ["a", "b", "c", "d"];
+        let names = ["a", "b", "a", "c"];
         let name = |shift: u8| names[usize::from(self.0 >> shift & 3)];
         match self.0 >> 6 {
             0 => name(0).into(),
@@ -152,9 +152,16 @@ impl Scenario {
 
 /// Runs a scenario; says what promise was broken.
 pub fn check(scenario: &Scenario) -> Result<(), String> {
+    check_on(scenario, false)
+}
+
+/// [`check`], on request with a disk whose syncs do nothing and report success: then promises must break.
+fn check_on(scenario: &Scenario, lies: bool) -> Result<(), String> {
     let disk = disk(scenario);
     let reference = reference(scenario, &disk)?;
-    if let Some(Fault::Call(number, kind)) = scenario.fault {
+    if lies {
+        disk.set_faults((0..1000).fold(Faults::none(), Faults::ignore_sync));
+    } else if let Some(Fault::Call(number, kind)) = scenario.fault {
         let errno = if kind & 1 == 0 { Errno::IO } else { Errno::NOSPC };
         let when = if kind & 2 == 0 { When::Before } else { When::After };
         let repeat = if kind & 4 == 0 { Repeat::OneShot } else { Repeat::Sticky };
@@ -558,5 +565,40 @@ impl Operation {
             Self::Owner(..) | Self::Attribute(..) => return None,
         }
         Some(())
+    }
+}
+
+/// A scenario from a seed, and the bytes that say the same to the fuzz target.
+pub fn random(seed: u64) -> (Option<Scenario>, Vec<u8>) {
+    let mut state = seed;
+    let mut roll = || {
+        // SplitMix64.
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut bits = (state ^ state >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        bits = (bits ^ bits >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (bits ^ bits >> 31) as u8
+    };
+    let bytes: Vec<u8> = (0..220).map(|_| roll()).collect();
+    (read(&bytes), bytes)
+}
+
+/// The scenario of an input of the fuzz target.
+pub fn read(bytes: &[u8]) -> Option<Scenario> {
+    Scenario::arbitrary_take_rest(arbitrary::Unstructured::new(bytes)).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_honest_disk_keeps_the_promise_and_one_that_lies_is_found_out() {
+        let mut broken = 0;
+        for seed in 0..2000 {
+            let Some(scenario) = random(seed).0 else { continue };
+            assert_eq!(check(&scenario), Ok(()), "seed {seed}: {scenario:?}");
+            broken += usize::from(check_on(&scenario, true).is_err());
+        }
+        assert!(broken > 10, "only {broken} of 2000 runs noticed that no sync works");
     }
 }
