@@ -82,7 +82,7 @@ fn make(root: &Path, version: u64) {
 
 #[test]
 fn killed_at_random_moments_a_few_hundred_times() {
-    let (kills, seed) = (number("SUREFOOT_KILLS", 300), number("SUREFOOT_SEED", 20_261_122));
+    let (kills, seed) = (number("SUREFOOT_KILLS", 200), number("SUREFOOT_SEED", 20_261_122));
     let scratch = tempfile::tempdir().unwrap();
     let path = |name: &str| scratch.path().join(name);
     for (name, version) in [("old", 0), ("new", 1)] {

@@ -132,7 +132,9 @@ fn add_followers(request: &mut Request, manifest: &Manifest, before: &mut BTreeM
 }
 
 /// Adds the directories whose time the changes disturb, where times are part of the identity.
-pub(super) fn add_disturbed(request: &mut Request, manifest: &Manifest) {
+///
+/// What refers to a change by its index refers to the same change afterwards.
+pub(super) fn add_disturbed(request: &mut Request, manifest: &Manifest) -> Result<(), Error> {
     let touched: BTreeSet<&TreePath> = request.changes.iter().map(|change| &change.path).collect();
     let parents: BTreeSet<TreePath> = request.changes.iter().filter_map(|change| change.path.parent()).collect();
     let added: Vec<Change> = parents
@@ -143,8 +145,25 @@ pub(super) fn add_disturbed(request: &mut Request, manifest: &Manifest) {
             Some(Change { path, after: Some(node), source: Source::None })
         })
         .collect();
+    let referred: Vec<(TreePath, TreePath)> = request
+        .changes
+        .iter()
+        .filter_map(|change| match change.source {
+            Source::Change(index) => Some((change.path.clone(), request.changes.get(index as usize)?.path.clone())),
+            _ => None,
+        })
+        .collect();
     request.changes.extend(added);
     request.changes.sort_by(|a, b| a.path.cmp(&b.path));
+    let position = |changes: &[Change], path: &TreePath| {
+        let missing = |_| Error::new(Code::Internal, format!("the change of {path} is gone"));
+        changes.binary_search_by(|change| change.path.cmp(path)).map_err(missing)
+    };
+    for (path, other) in referred {
+        let (at, other) = (position(&request.changes, &path)?, position(&request.changes, &other)?);
+        request.changes[at].source = Source::Change(other as u32);
+    }
+    Ok(())
 }
 
 /// Writes what the tree will hold: as changes to what is written already, or whole when that is shorter to read. Gives

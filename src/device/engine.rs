@@ -117,7 +117,7 @@ impl<V: Vfs> Engine<V> {
             return Err(Error::new(Code::Path, format!("{} is given twice", pair[0].path)));
         }
         if let Some(manifest) = manifest.as_ref().filter(|_| policy.mtime) {
-            add_disturbed(&mut request, manifest);
+            add_disturbed(&mut request, manifest)?;
         }
         let before = self.before(&mut request, manifest.as_ref())?;
         let delta = manifest_changes(&request.changes);

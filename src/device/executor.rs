@@ -8,7 +8,9 @@ use crate::codec;
 use crate::error::{Code, Error, Finding};
 use crate::journal::Journal;
 use crate::model::{Difference, Digest, Kind, Metadata, Node, Policy};
-use crate::transaction::{Cause, Direction, Effect, Input, Method, Outcome, Plan, Record, State, Step, Survey};
+use crate::transaction::{
+    Cause, Direction, Effect, Input, Method, Outcome, Plan, Record, Recovery, State, Step, Survey,
+};
 use crate::tree;
 use crate::vfs::{Access, IoError, Place, Rename, Vfs};
 use std::collections::VecDeque;
@@ -70,7 +72,7 @@ impl<V: Vfs> Run<'_, V> {
                 let result = self.journal.sync_all(self.vfs);
                 self.trust_sync(result).map(|()| None)
             }
-            Effect::Stage => Ok(Some(self.stage())),
+            Effect::Stage => self.stage().map(Some),
             Effect::Survey => self.survey().map(|survey| Some(Input::Surveyed(survey))),
             Effect::Forward(step) => Ok(Some(match self.forward(step as usize) {
                 Ok(()) => Input::Stepped,
@@ -130,7 +132,7 @@ impl<V: Vfs> Run<'_, V> {
         })
     }
 
-    fn stage(&mut self) -> Input {
+    fn stage(&mut self) -> Result<Input, Error> {
         let result = match &mut self.stage {
             Some(stage) => stage(),
             None => Err(Error::new(Code::Internal, "nothing to stage")),
@@ -139,9 +141,10 @@ impl<V: Vfs> Run<'_, V> {
             Ok(Staged { plan, seen, prepared }) => {
                 self.plan = Some(plan);
                 self.seen = seen;
-                Input::Staged(prepared)
+                Ok(Input::Staged(prepared))
             }
-            Err(error) => self.fail(error),
+            Err(error) if error.code() == Code::SyncFailed => Err(error),
+            Err(error) => Ok(self.fail(error)),
         }
     }
 
@@ -166,7 +169,13 @@ impl<V: Vfs> Run<'_, V> {
             _ if !foreign.is_empty() => Err(stuck(foreign)),
             (true, Some(lost)) => Err(stuck(vec![finding(lost)])),
             (true, None) => Ok(Survey::Unstaged),
-            (false, _) => Ok(Survey::Ready),
+            (false, _) => {
+                // Once the direction has turned there is no way forward, so it is asked before.
+                if matches!(self.state, State::Applying { facts, .. } if facts.recovery == Recovery::Backward) {
+                    can_revert(self.vfs, plan)?;
+                }
+                Ok(Survey::Ready)
+            }
         }
     }
 

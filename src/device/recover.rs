@@ -76,6 +76,7 @@ impl<V: Vfs> Engine<V> {
             }
             let lost = matches!(found, State::Trial { facts, .. } if facts.trial) && self.was_going_back()?;
             let input = if lost {
+                executor::can_revert(&self.vfs, &self.plan()?)?;
                 Input::Reject(Cause::new("recovery.direction-lost", "steps were taken back, but no record says so"))
             } else {
                 Input::Resume { session }
@@ -176,7 +177,10 @@ impl<V: Vfs> Engine<V> {
         for step in plan.steps.iter().filter(|step| !step.in_place) {
             let new = self.vfs.stat(&layout::slot(plan.slots, step.slot))?;
             let back = match (&step.after, new) {
-                (Some(_), Some(stat)) => stat.inode == step.after_inode && plan.method == Method::Exchange,
+                (Some(_), Some(stat)) => {
+                    let told_apart = step.before_inode != step.after_inode && plan.method == Method::Exchange;
+                    told_apart && stat.inode == step.after_inode
+                }
                 (None, None) => self.vfs.stat(&Place::tree(&step.path))?.is_some(),
                 _ => false,
             };

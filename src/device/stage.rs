@@ -70,7 +70,7 @@ impl<'a, V: Vfs> Stager<'a, V> {
 
     /// Stores everything and gives the steps, in order, with what is known of their places.
     pub(super) fn run(mut self, payload: &mut dyn Payload) -> Result<(Vec<Step>, Vec<Seen>), Error> {
-        super::store::ensure_dir(self.vfs, &layout::slots(self.id))?;
+        super::store::ensure_bare_dir(self.vfs, &layout::slots(self.id))?;
         self.maker = self.vfs.stat(&layout::slots(self.id))?.map(|stat| (stat.uid, stat.gid));
         if !self.wanted.is_empty() {
             payload.deliver(&mut self)?;
@@ -326,7 +326,7 @@ pub(super) fn keep_old<V: Vfs>(vfs: &V, method: Method, slots: Id, steps: &[Step
     if method == Method::Exchange {
         return Ok(());
     }
-    super::store::ensure_dir(vfs, &layout::asides(slots))?;
+    super::store::ensure_bare_dir(vfs, &layout::asides(slots))?;
     for step in steps.iter().filter(|step| !step.in_place && step.after.is_some()) {
         let Some(before) = &step.before else { continue };
         let from = super::evidence::tree_place(step);

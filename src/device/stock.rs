@@ -79,7 +79,7 @@ impl<'a, V: Vfs> Stock<'a, V> {
         let id = engine.vfs().fresh_id()?;
         let stock = Self { engine, id, slots: 0, held: BTreeMap::new(), committed: false };
         stock.vfs().mkdir(&layout::generation(id))?;
-        store::ensure_dir(stock.vfs(), &layout::slots(id))?;
+        store::ensure_bare_dir(stock.vfs(), &layout::slots(id))?;
         Ok(stock)
     }
 

@@ -204,6 +204,16 @@ pub(super) fn sync_failed<V: Vfs>(vfs: &V, error: IoError) -> Error {
     Error::new(Code::SyncFailed, "a sync failed: what is on the disk is not known").because(error)
 }
 
+/// Creates a directory for new objects, unless it is there, and takes from it what it would hand down to them: a
+/// default ACL of the directories above.
+pub(super) fn ensure_bare_dir<V: Vfs>(vfs: &V, at: &Place) -> Result<(), IoError> {
+    ensure_dir(vfs, at)?;
+    for (name, _) in vfs.xattrs(at)? {
+        vfs.set_xattr(at, &name, None)?;
+    }
+    Ok(())
+}
+
 /// Creates a directory unless it is there.
 pub(super) fn ensure_dir<V: Vfs>(vfs: &V, at: &Place) -> Result<(), IoError> {
     if vfs.stat(at)?.is_none() {

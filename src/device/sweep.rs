@@ -11,7 +11,10 @@ use std::collections::BTreeSet;
 
 /// Ends a transaction: notes what happened, then removes what it leaves behind.
 pub(super) fn sweep<V: Vfs>(vfs: &V, header: Id, records: &[Record], state: State, keep: u32) -> Result<(), Error> {
-    history::note(vfs, records, state)?;
+    // First, since it reads what the rest removes; but nothing depends on it, and the rest may free what it lacks.
+    if let Err(error) = history::note(vfs, records, state) {
+        tracing::warn!(error = %error, "the history cannot be written");
+    }
     collect(vfs, current(header, records), keep)
 }
 
@@ -26,7 +29,15 @@ pub(super) fn collect<V: Vfs>(vfs: &V, current: Id, keep: u32) -> Result<(), Err
         if depth > 0 && vfs.stat(&layout::generation_state(id))?.is_none() {
             break;
         }
-        let generation = Generation::read(vfs, id)?;
+        let generation = match Generation::read(vfs, id) {
+            Err(error) if depth > 0 => {
+                // It cannot be gone back to. Its folder is kept for whoever wants to look.
+                tracing::warn!(error = %error, "an earlier generation cannot be read");
+                generations.insert(id);
+                break;
+            }
+            read => read?,
+        };
         generations.insert(id);
         manifests.extend(generation.manifests.iter().copied());
         if depth < keep {

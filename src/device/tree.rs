@@ -351,7 +351,7 @@ impl<V: Vfs> Transaction<'_, V> {
         }
         let id = self.engine.vfs.fresh_id()?;
         self.engine.vfs.mkdir(&layout::generation(id))?;
-        store::ensure_dir(&self.engine.vfs, &layout::slots(id))?;
+        store::ensure_bare_dir(&self.engine.vfs, &layout::slots(id))?;
         self.id = Some(id);
         Ok(id)
     }

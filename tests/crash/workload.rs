@@ -179,6 +179,8 @@ pub(super) const WORKLOADS: &[Workload] = &[
                     .write_file("d/a", "1")
                     .write_file("d/b", "3")
                     .write_file("d/c", "4")
+                    .write_file("d/e", "4")
+                    .touch("d/e", 23)
                     .touch("d/a", 11)
                     .touch("d/b", 21)
                     .touch("d/c", 22)
