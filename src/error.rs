@@ -115,7 +115,7 @@ codes! {
     /// The tree is not the one that the package was built for.
     Base "tree.base" Tree "use a package for this version, or a full package; restore the paths that were changed";
     /// Something in the tree is not as it was recorded.
-    Changed "tree.changed" Tree "restore the paths that were changed, or apply a full package";
+    Changed "tree.changed" Tree "put the paths listed back as they were recorded, then try again";
     /// Something in the tree was changed while surefoot worked on it.
     Foreign "tree.foreign" Tree "stop what else writes into the tree, then try again";
     /// A directory that is to go holds something that surefoot did not install.

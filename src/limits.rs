@@ -79,6 +79,8 @@ pub const VERSION_TEXT: usize = 64;
 /// Most paths that the operations of a service manifest list.
 pub const OPERATIONS: usize = 1_000_000;
 
+/// Threads that read small files at once while recovery looks at every step: they wait for the disk, not for a core.
+pub const READERS: usize = 16;
 /// Buffer of every streaming copy, in bytes.
 pub const COPY_BUFFER: usize = 128 << 10;
 /// Most problems that one report lists; the rest is counted.

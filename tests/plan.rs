@@ -368,7 +368,8 @@ proptest! {
         prop_assert_eq!(Plan::decode(&bytes).unwrap(), plan.clone());
         let undo = plan.clone().inverse([1; 16]);
         prop_assert_eq!((undo.transaction, undo.slots), ([1; 16], plan.slots));
-        prop_assert_eq!(undo.inverse(plan.transaction), plan);
+        // What the transaction has written beside the plan is its own: an undo writes nothing of it.
+        prop_assert_eq!(undo.inverse(plan.transaction), Plan { state: None, manifest: None, ..plan });
     }
 
     #[test]

@@ -5,10 +5,12 @@
 
 use super::layout;
 use crate::error::{Code, Error};
+use crate::limits;
 use crate::model::{Kind, Metadata, Node, Policy, TreePath};
 use crate::transaction::{Method, Plan, Step};
 use crate::tree;
 use crate::vfs::{FileType, Place, RootId, Stat, Vfs};
+use rayon::prelude::*;
 use std::collections::HashMap;
 
 /// Where a step stands.
@@ -113,6 +115,24 @@ pub(super) fn examine<V: Vfs>(
         }
     }
     Ok((position, at))
+}
+
+/// Looks at every step. Cold, this is two small reads a step that each wait for the disk, so many wait at once.
+pub(super) fn examine_all<V: Vfs>(
+    vfs: &V,
+    plan: &Plan,
+    directories: &Directories,
+) -> Result<Vec<(Position, Seen)>, Error> {
+    let one = |step: &Step| {
+        let mut seen = Seen::default();
+        examine(vfs, plan, directories, step, &mut seen).map(|(position, _)| (position, seen))
+    };
+    if vfs.threads() > 1
+        && let Ok(pool) = rayon::ThreadPoolBuilder::new().num_threads(limits::READERS).build()
+    {
+        return pool.install(|| plan.steps.par_iter().with_min_len(8).map(one).collect());
+    }
+    plan.steps.iter().map(one).collect()
 }
 
 fn examine_at<V: Vfs>(vfs: &V, plan: &Plan, step: &Step, at: &Place, seen: &mut Seen) -> Result<Position, Error> {

@@ -148,12 +148,14 @@ impl<V: Vfs> Run<'_, V> {
     /// Looks at every step: can the transaction be finished?
     fn survey(&mut self) -> Result<Survey, Error> {
         let Some(plan) = &self.plan else { return Ok(Survey::Unstaged) };
-        self.seen = vec![Seen::default(); plan.steps.len()];
         let mut foreign = Vec::new();
         let (mut unstaged, mut lost) = (!self.records_are_stored(plan)?, None);
         let directories = self.directories.get_or_insert_with(|| Directories::of(plan));
-        for (step, seen) in plan.steps.iter().zip(&mut self.seen) {
-            match evidence::examine(self.vfs, plan, directories, step, seen)?.0 {
+        let (positions, seen): (Vec<_>, Vec<_>) =
+            evidence::examine_all(self.vfs, plan, directories)?.into_iter().unzip();
+        self.seen = seen;
+        for (step, position) in plan.steps.iter().zip(positions) {
+            match position {
                 Position::NotDone | Position::Done | Position::Middle => {}
                 Position::Unstaged => unstaged = true,
                 Position::Lost => lost = Some(step),
@@ -259,8 +261,8 @@ impl<V: Vfs> Run<'_, V> {
 pub(super) fn can_revert<V: Vfs>(vfs: &V, plan: &Plan) -> Result<(), Error> {
     let mut bad = Vec::new();
     let directories = Directories::of(plan);
-    for step in &plan.steps {
-        match evidence::examine(vfs, plan, &directories, step, &mut Seen::default())?.0 {
+    for (step, (position, _)) in plan.steps.iter().zip(evidence::examine_all(vfs, plan, &directories)?) {
+        match position {
             Position::Lost | Position::ForeignAfter => bad.push(finding(step)),
             Position::ForeignBefore if step.in_place => bad.push(finding(step)),
             _ => {}

@@ -7,8 +7,8 @@ use super::store::{self, Config, Generation};
 use crate::codec::v1;
 use crate::error::{Code, Error};
 use crate::journal::Journal;
-use crate::model::Manifest;
-use crate::vfs::{Rename, Session, Vfs};
+use crate::model::{Manifest, TreePath};
+use crate::vfs::{Place, Rename, Session, Vfs};
 
 impl<V: Vfs> Engine<V> {
     /// Takes a tree under care: writes its state directory. `manifest` is what it holds; without it nothing is
@@ -53,6 +53,12 @@ impl<V: Vfs> Engine<V> {
             generation.policy = manifest.policy();
         }
         generation.write(&vfs)?;
+        if let Some(root) =
+            manifest.and_then(|manifest| manifest.get(&TreePath::root())).filter(|_| generation.policy.mtime)
+        {
+            // The state directory has just been made in it.
+            vfs.set_mtime(&Place::tree(&TreePath::root()), root.metadata.mtime)?;
+        }
         store::write_file(&vfs, &layout::poison(), &Session::default().0)?;
         config.write(&vfs)?;
         Journal::create(&vfs, &layout::journal_new(), vfs.fresh_id()?, id)?;

@@ -11,7 +11,7 @@ use crate::codec::frame::Header;
 use crate::error::{Code, Error, Finding};
 use crate::limits;
 use crate::model::{Difference, Digest, Manifest};
-use crate::transaction::{Input, Outcome, Plan, Record, State, Work};
+use crate::transaction::{Cause, Input, Method, Outcome, Plan, Record, State, Work};
 use crate::tree;
 use crate::vfs::{Access, Place, Session, Vfs};
 
@@ -74,7 +74,13 @@ impl<V: Vfs> Engine<V> {
             {
                 executor::can_revert(&self.vfs, &self.plan()?)?;
             }
-            self.resume(Input::Resume { session }, observer).or_else(|error| match error.code() {
+            let lost = matches!(found, State::Trial { facts, .. } if facts.trial) && self.was_going_back()?;
+            let input = if lost {
+                Input::Reject(Cause::new("recovery.direction-lost", "steps were taken back, but no record says so"))
+            } else {
+                Input::Resume { session }
+            };
+            self.resume(input, observer).or_else(|error| match error.code() {
                 // Recovery has done its work: what failed was the update.
                 Code::RolledBack => Ok(()),
                 _ => Err(error),
@@ -161,6 +167,24 @@ impl<V: Vfs> Engine<V> {
             return Err(Error::new(Code::JournalDamaged, format!("{at} is damaged, but steps were taken")));
         }
         Ok(None)
+    }
+
+    /// Was a trial being taken back, although the record of it is gone? A crash cannot take that record, since it is
+    /// durable before the first step back; rot can. Only names and inodes are asked: nothing is read.
+    fn was_going_back(&self) -> Result<bool, Error> {
+        let plan = self.plan()?;
+        for step in plan.steps.iter().filter(|step| !step.in_place) {
+            let new = self.vfs.stat(&layout::slot(plan.slots, step.slot))?;
+            let back = match (&step.after, new) {
+                (Some(_), Some(stat)) => stat.inode == step.after_inode && plan.method == Method::Exchange,
+                (None, None) => self.vfs.stat(&Place::tree(&step.path))?.is_some(),
+                _ => false,
+            };
+            if back {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Does the tree hold anything that only this transaction can have put there?

@@ -29,6 +29,8 @@ pub(super) struct Stager<'a, V: Vfs> {
     done: u64,
     total: u64,
     first_slot: u32,
+    /// Owner and group of what is made here.
+    maker: Option<(u32, u32)>,
 }
 
 impl<'a, V: Vfs> Stager<'a, V> {
@@ -53,6 +55,7 @@ impl<'a, V: Vfs> Stager<'a, V> {
             done: 0,
             total: 0,
             first_slot: taken_slots,
+            maker: None,
         };
         for (index, change) in changes.iter().enumerate() {
             if stager.needs_content(index) {
@@ -68,6 +71,7 @@ impl<'a, V: Vfs> Stager<'a, V> {
     /// Stores everything and gives the steps, in order, with what is known of their places.
     pub(super) fn run(mut self, payload: &mut dyn Payload) -> Result<(Vec<Step>, Vec<Seen>), Error> {
         super::store::ensure_dir(self.vfs, &layout::slots(self.id))?;
+        self.maker = self.vfs.stat(&layout::slots(self.id))?.map(|stat| (stat.uid, stat.gid));
         if !self.wanted.is_empty() {
             payload.deliver(&mut self)?;
         }
@@ -148,7 +152,7 @@ impl<'a, V: Vfs> Stager<'a, V> {
                 return Err(Error::new(Code::PackagePartial, format!("{} has no content", self.changes[index].path)));
             }
         }
-        self.dress(&slot, after, index)
+        self.dress(&slot, None, after, index)
     }
 
     /// A file that only moves is linked, not copied: its old name goes when the step for it is taken.
@@ -243,15 +247,17 @@ impl<'a, V: Vfs> Stager<'a, V> {
     }
 
     /// Gives a stored object its metadata: owner first, since that clears bits of the mode; time last.
-    fn dress(&self, slot: &Place, node: &Node, index: usize) -> Result<(), Error> {
+    fn dress(&self, slot: &Place, file: Option<&V::File>, node: &Node, index: usize) -> Result<(), Error> {
         let Metadata { mode, uid, gid, mtime, xattrs } = &node.metadata;
-        if self.policy.owner {
-            self.vfs.set_owner(slot, *uid, *gid)?;
-        } else if let Some((uid, gid)) = self.checked.owners[index].filter(|owner| *owner != (0, 0)) {
+        let owner = if self.policy.owner { Some((*uid, *gid)) } else { self.checked.owners[index] };
+        // What is made in the folder of the slots belongs to whom that belongs.
+        if let Some((uid, gid)) = owner.filter(|owner| Some(*owner) != self.maker) {
             self.vfs.set_owner(slot, uid, gid)?;
         }
-        if !matches!(node.kind, Kind::Symlink { .. }) {
-            self.vfs.set_mode(slot, *mode)?;
+        match file {
+            _ if matches!(node.kind, Kind::Symlink { .. }) => {}
+            Some(file) => self.vfs.set_mode_of(file, slot, *mode)?,
+            None => self.vfs.set_mode(slot, *mode)?,
         }
         for (name, value) in xattrs {
             self.vfs.set_xattr(slot, name, Some(value))?;
@@ -310,7 +316,7 @@ impl<V: Vfs> Sink for Stager<'_, V> {
         let file = self.vfs.create(&slot)?;
         let (size, digest) = self.write(&file, &slot, content, after.kind.size())?;
         check_content(path, after, size, digest)?;
-        self.dress(&slot, after, index)
+        self.dress(&slot, Some(&file), after, index)
     }
 }
 

@@ -68,6 +68,11 @@ pub trait Vfs: Send + Sync {
 
     /// Sets the permission bits (`0o7777`) of a file or directory.
     fn set_mode(&self, at: &Place, mode: u32) -> Result<(), IoError>;
+    /// [`Vfs::set_mode`] of a file that is open, and stands at this place.
+    fn set_mode_of(&self, file: &Self::File, at: &Place, mode: u32) -> Result<(), IoError> {
+        let _ = file;
+        self.set_mode(at, mode)
+    }
     /// Sets owner and group; of a file this clears setuid, setgid and capabilities, as the kernel does.
     fn set_owner(&self, at: &Place, uid: u32, gid: u32) -> Result<(), IoError>;
     /// Sets the time of last modification.

@@ -124,35 +124,3 @@ fn what_a_tar_gz_cannot_say_is_refused() {
     place.bad(&[&build(&place)[..], &["--key", "key", "--key", "stranger"]].concat(), 2, "usage.invalid");
     assert!(!place.path("up.tar.gz").exists());
 }
-
-#[test]
-fn a_tar_gz_is_applied_by_its_entry_and_taken_back() {
-    let place = Place::with_packages();
-    place.good(&[&build(&place)[..], &["--key", "key", "--entry", "up.json"]].concat());
-    let apply = ["--root", "dev", "apply", "up.tar.gz", "--entry", "up.json"];
-    let exclude = |tree: &str| {
-        std::process::Command::new("diff")
-            .args(["-r", "--no-dereference", "--exclude", ".surefoot"])
-            .arg(place.path("dev"))
-            .arg(place.path(tree))
-            .status()
-            .unwrap()
-            .success()
-    };
-    place.good(&apply);
-    assert!(exclude("new"));
-    place.good(&["--root", "dev", "verify"]);
-    assert!(place.good(&["--root", "dev", "status"]).stdout.contains("1.0.0.1"));
-    place.good(&["--root", "dev", "rollback"]);
-    assert!(exclude("old"));
-
-    // Whoever changes the package, or signs it with another key, is refused before anything changes.
-    place.good(&[&build(&place)[..10], &["other.tar.gz", "--key", "stranger", "--entry", "other.json"]].concat());
-    place.bad(&["--root", "dev", "apply", "other.tar.gz", "--entry", "other.json"], 3, "trust.signature");
-    let mut bytes = fs::read(place.path("up.tar.gz")).unwrap();
-    let middle = bytes.len() / 2;
-    bytes[middle] ^= 1;
-    fs::write(place.path("up.tar.gz"), bytes).unwrap();
-    place.bad(&apply, 3, "trust.digest");
-    assert!(exclude("old"));
-}

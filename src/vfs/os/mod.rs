@@ -111,8 +111,12 @@ impl OsVfs {
         let failed = fail(operation, at);
         let spot = self.resolver.spot(operation, at)?;
         let descriptor = self.resolver.open(&spot, flags | CAREFULLY, mode).map_err(&failed)?;
-        let found = sys::fstat(&descriptor).map_err(&failed)?;
-        if sys::FileType::from_raw_mode(found.st_mode) != sys::FileType::RegularFile {
+        // What was just made is a regular file.
+        let made = flags.contains(OFlags::EXCL);
+        if !made
+            && sys::FileType::from_raw_mode(sys::fstat(&descriptor).map_err(&failed)?.st_mode)
+                != sys::FileType::RegularFile
+        {
             let cause = io::Error::new(io::ErrorKind::InvalidInput, "not a regular file");
             return Err(IoError::new(operation, at, cause));
         }
@@ -279,6 +283,10 @@ impl Vfs for OsVfs {
 
     fn set_mode(&self, at: &Place, mode: u32) -> Result<(), IoError> {
         self.change_mode(at, mode)
+    }
+
+    fn set_mode_of(&self, file: &OsFile, at: &Place, mode: u32) -> Result<(), IoError> {
+        sys::fchmod(&file.descriptor, Mode::from_raw_mode(mode)).map_err(fail("set mode of", at))
     }
 
     fn set_owner(&self, at: &Place, uid: u32, gid: u32) -> Result<(), IoError> {
