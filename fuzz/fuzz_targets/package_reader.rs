@@ -85,5 +85,5 @@ fn skip(package: &[u8]) -> Result<bool, PackageError> {
 
 /// Nothing is left in a package that could hold something else.
 fn container_is_fixed(package: &[u8], packed: u64) -> bool {
-    package.len() % 512 == 0 && package.len() as u64 > packed && package.ends_with(&[0; 1024])
+    package.len().is_multiple_of(512) && package.len() as u64 > packed && package.ends_with(&[0; 1024])
 }

@@ -56,14 +56,12 @@ fn fill(manifest: &mut v1::PackageManifest, mut payload: &[u8]) -> Option<Vec<Ve
     let mut contents = Vec::new();
     let mut kinds = Vec::new();
     for change in &mut manifest.changes {
-        if let Some((node, source)) = &mut change.after {
-            if let (v1::Kind::File(size, digest), v1::Source::Payload) = (&mut node.kind, &*source) {
-                let length = usize::try_from(*size).unwrap_or(usize::MAX).min(payload.len());
-                let (bytes, rest) = payload.split_at(length);
-                payload = rest;
-                (*size, *digest) = (length as u64, Digest::of(bytes).0);
-                contents.push(bytes);
-            }
+        if let Some((v1::Node { kind: v1::Kind::File(size, digest), .. }, v1::Source::Payload)) = &mut change.after {
+            let length = usize::try_from(*size).unwrap_or(usize::MAX).min(payload.len());
+            let (bytes, rest) = payload.split_at(length);
+            payload = rest;
+            (*size, *digest) = (length as u64, Digest::of(bytes).0);
+            contents.push(bytes);
         }
         kinds.push(change.after.as_ref().map(|(node, _)| node.kind.clone()));
     }

@@ -314,9 +314,7 @@ fn reference(scenario: &Scenario, disk: &SimVfs) -> Result<Reference, String> {
         }
         let now = disk.snapshot();
         match (action, &worked) {
-            (Action::Trial(attempts, _), Ok(true)) if u32::from(*attempts % 10) + 1 <= BOOTS => {
-                trial = Some(before.clone())
-            }
+            (Action::Trial(attempts, _), Ok(true)) if u32::from(*attempts % 10) < BOOTS => trial = Some(before.clone()),
             (Action::Confirm | Action::Rollback, Ok(_)) => trial = None,
             _ => {}
         }
