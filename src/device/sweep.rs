@@ -31,10 +31,9 @@ pub(super) fn collect<V: Vfs>(vfs: &V, current: Id, keep: u32) -> Result<(), Err
         }
         let generation = match Generation::read(vfs, id) {
             Err(error) if depth > 0 => {
-                // It cannot be gone back to. Its folder is kept for whoever wants to look.
+                // What it needs is not known, so nothing is removed; the next transaction does without it.
                 tracing::warn!(error = %error, "an earlier generation cannot be read");
-                generations.insert(id);
-                break;
+                return Ok(());
             }
             read => read?,
         };
