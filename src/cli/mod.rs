@@ -1,6 +1,6 @@
 //! The command line: one contract for people and for scripts. `docs/cli.md` describes it.
 //!
-//! [`args`] says what can be asked for, [`commands`] does it, [`output`] tells what came of it, [`exit`] turns that
+//! `args` says what can be asked for, `commands` does it, `output` tells what came of it, `exit` turns that
 //! into an exit code. Nothing here decides anything about a tree: that is the device's business.
 
 mod args;

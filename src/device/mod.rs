@@ -1,7 +1,7 @@
 //! The device: the imperative shell around the pure state machine.
 //!
-//! [`Engine`] owns the state directory of one tree and runs transactions on it: it looks ([`preflight`]), stores
-//! everything new ([`stage`]), does what the state machine says ([`executor`]) by looking at evidence ([`evidence`]),
+//! [`Engine`] owns the state directory of one tree and runs transactions on it: it looks (`preflight`), stores
+//! everything new (`stage`), does what the state machine says (`executor`) by looking at evidence (`evidence`),
 //! and sweeps. The faces that callers use stand on top of it: [`Tree`] without packages, [`PatchExecutor`] with them.
 
 mod baseline;
