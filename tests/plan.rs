@@ -285,6 +285,33 @@ fn whoever_joins_a_staged_leader_is_staged_too() {
     there_and_back(&after, &before, &none, &none).unwrap();
 }
 
+fn linked(at: &str, before: (u8, Option<&str>), after: (u8, Option<&str>)) -> Proposal {
+    let node = |(content, leader): (u8, Option<&str>)| Node {
+        kind: Kind::File { size: 1, digest: Digest::of(&[content]) },
+        metadata: metadata(0),
+        leader: leader.map(path),
+    };
+    Proposal { path: path(at), before: Some(node(before)), links: 2, after: Some(node(after)) }
+}
+
+#[test]
+fn a_hard_link_that_is_proposed_as_it_is_stays() {
+    let group = [linked("a", (0, None), (0, None)), linked("b", (0, Some("a")), (0, Some("a")))];
+    for some in [&group[..], &group[..1], &group[1..]] {
+        let (arrangements, order) = arrange(some, Policy::default());
+        assert!(arrangements.iter().all(|how| *how == Arrangement::Nothing) && order.is_empty(), "{arrangements:?}");
+    }
+}
+
+/// Of a recorded group whose names were found apart, those that are right already are staged all the same: only so are
+/// they joined to the leader that is staged.
+#[test]
+fn a_hard_link_that_was_found_broken_is_joined_again() {
+    let group = [linked("a", (1, None), (0, None)), linked("b", (0, Some("a")), (0, Some("a")))];
+    let (arrangements, order) = arrange(&group, Policy::default());
+    assert_eq!((arrangements, order), (vec![Arrangement::Swap; 2], vec![0, 1]));
+}
+
 proptest! {
     #![proptest_config(cases(50_000))]
 
@@ -340,14 +367,17 @@ fn plans() -> impl Strategy<Value = Plan> {
                 Step { root, path: path(at), slot, in_place, before, before_inode, after: Some(after), after_inode };
             if flip { step.inverse() } else { step }
         });
-    (any::<[u8; 16]>(), any::<[u8; 16]>(), any::<bool>(), policies(), prop::collection::vec(step, 0..8)).prop_map(
-        |(transaction, slots, exchange, policy, steps)| Plan {
+    let methods = prop::sample::select(&[Method::Exchange, Method::Replace, Method::ReplaceBack][..]);
+    let digest = || prop::option::of((1..=u8::MAX).prop_map(|byte| Digest([byte; 32])));
+    let ids = any::<([u8; 16], [u8; 16])>();
+    (ids, methods, policies(), digest(), digest(), prop::collection::vec(step, 0..8)).prop_map(
+        |((transaction, slots), method, policy, state, manifest, steps)| Plan {
             transaction,
             slots,
-            method: if exchange { Method::Exchange } else { Method::Replace },
+            method,
             policy,
-            state: None,
-            manifest: Some(surefoot::model::Digest([7; 32])),
+            state,
+            manifest,
             steps,
         },
     )
