@@ -129,7 +129,6 @@ fn wire() {
     let entry = |key| v1::IndexEntry { key, size: 3, mtime: (5, 6), ctime: (7, 8), inode: 9, digest: [1; 32] };
     let index = v1::encode_index([entry(1), entry(2)].into_iter());
     typed("index", 11, &index[..index.len() - 32]);
-    typed("signatures", 5, &codec::encode(&vec![v1::SignatureBlock { key: [1; 32], signature: [[2; 32]; 2] }]));
 
     // What an engine writes.
     let disk = SimVfs::new();
@@ -165,29 +164,20 @@ fn packages() {
     for (name, package) in [("patch", &patch), ("full", &full)] {
         let (mut manifest, segments) = parts(package);
         save("package_reader", &format!("{name}_coded"), &container::write(CODED, &manifest, &segments));
-        save("wire", &format!("package_{name}"), &[&[4], &codec::encode(&manifest)[..]].concat());
-        // A segment for each content, coded in turn in both ways.
+        save("wire", &format!("package_{name}"), &[&[4], &codec::encode_compact(&manifest)[..]].concat());
+        // Five short segments, coded in turn in both ways.
         let template = manifest.segments[0].clone();
-        let count: u32 = manifest.segments.iter().map(|segment| segment.contents).sum();
-        manifest.segments =
-            (0..count).map(|at| v1::Segment { codec: (at % 2) as u16, contents: 1, ..template.clone() }).collect();
+        manifest.segments = (0..5).map(|at| v1::Segment { codec: at % 2, unpacked: 700, ..template.clone() }).collect();
         save("package_reader", &format!("{name}_contents"), &container::write(CONTENTS, &manifest, &[b'z'; 5000]));
     }
 }
 
 /// The manifest of a package and the bytes of its segments.
 fn parts(package: &[u8]) -> (v1::PackageManifest, Vec<u8>) {
-    let mut members = Vec::new();
-    let mut at = 0;
-    while let Ok(size) = tar::Header::from_byte_slice(&package[at..at + 512]).entry_size()
-        && package[at] != 0
-    {
-        let size = size as usize;
-        members.push(&package[at + 512..at + 512 + size]);
-        at += 512 + size.next_multiple_of(512);
-    }
-    let manifest = zstd::bulk::decompress(members[0], 1 << 20).expect("a manifest");
-    (codec::decode(&manifest).expect("a manifest"), members[2..].concat())
+    let length = u32::from_le_bytes([package[10], package[11], package[12], package[13]]) as usize;
+    let manifest = zstd::bulk::decompress(&package[14..][..length], 1 << 20).expect("a manifest");
+    let signatures = 96 * usize::from(package[14 + length]);
+    (codec::decode_compact(&manifest).expect("a manifest"), package[15 + length + signatures..].to_vec())
 }
 
 fn archives() {

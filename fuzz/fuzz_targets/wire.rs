@@ -17,8 +17,8 @@ fuzz_target!(|data: &[u8]| {
         1 => canonical::<v1::PlanHeader>(bytes),
         2 => canonical::<v1::Plan>(bytes),
         3 => canonical::<v1::Generation>(bytes),
-        4 => canonical::<v1::PackageManifest>(bytes),
-        5 => canonical::<Vec<v1::SignatureBlock>>(bytes),
+        4 => compact::<v1::PackageManifest>(bytes),
+        5 => compact::<v1::Change>(bytes),
         6 => canonical::<v1::ManifestHeader>(bytes),
         7 => canonical::<v1::Entry>(bytes),
         8 => {
@@ -60,5 +60,11 @@ fn canonical<T: Serialize + DeserializeOwned>(bytes: &[u8]) {
     if let Ok((value, used)) = codec::decode_prefix::<T>(bytes) {
         assert_eq!(codec::encode(&value), bytes[..used]);
         assert_eq!(codec::decode::<T>(bytes).is_ok(), used == bytes.len());
+    }
+}
+
+fn compact<T: Serialize + DeserializeOwned>(bytes: &[u8]) {
+    if let Ok(value) = codec::decode_compact::<T>(bytes) {
+        assert_eq!(codec::encode_compact(&value), bytes);
     }
 }

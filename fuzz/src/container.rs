@@ -15,26 +15,23 @@ pub const CONTENTS: u8 = 2;
 pub fn build(mode: u8, data: &[u8]) -> Option<Vec<u8>> {
     let (length, data) = data.split_first_chunk::<4>()?;
     let (manifest, payload) = data.split_at_checked(u32::from_le_bytes(*length) as usize)?;
-    let mut manifest: v1::PackageManifest = codec::decode(manifest).ok()?;
+    let mut manifest: v1::PackageManifest = codec::decode_compact(manifest).ok()?;
     let segments = if mode == CONTENTS { fill(&mut manifest, payload)? } else { cut(&mut manifest, payload) };
     if manifest.kind == v1::PackageKind::Full
         && let Some(tree) = tree(&manifest)
     {
         manifest.target = v1::tree_digest(&tree).0;
     }
-    let mut out = Vec::new();
-    member(&mut out, "surefoot/1/manifest.zst", &zstd::bulk::compress(&codec::encode(&manifest), 1).ok()?);
-    member(&mut out, "surefoot/1/signatures", &codec::encode(&Vec::<v1::SignatureBlock>::new()));
-    for (index, segment) in segments.iter().enumerate() {
-        member(&mut out, &format!("surefoot/1/segment/{index:08}"), segment);
-    }
-    out.resize(out.len() + 1024, 0);
-    Some(out)
+    let packed = zstd::bulk::compress(&codec::encode_compact(&manifest), 1).ok()?;
+    let length = u32::try_from(packed.len()).ok()?;
+    // Signed by nobody.
+    let head = [&b"surefoot\x01\0"[..], &length.to_le_bytes(), &packed, &[0]].concat();
+    Some([head, segments.concat()].concat())
 }
 
 /// The input with these parts.
 pub fn write(mode: u8, manifest: &v1::PackageManifest, payload: &[u8]) -> Vec<u8> {
-    let manifest = codec::encode(manifest);
+    let manifest = codec::encode_compact(manifest);
     [&[mode], &(manifest.len() as u32).to_le_bytes()[..], &manifest, payload].concat()
 }
 
@@ -72,17 +69,23 @@ fn fill(manifest: &mut v1::PackageManifest, mut payload: &[u8]) -> Option<Vec<Ve
             node.kind = kind.clone();
         }
     }
-    let mut contents = contents.into_iter();
+    let contents = contents.concat();
+    let mut rest = contents.as_slice();
     let mut segments = Vec::new();
-    for segment in &mut manifest.segments {
-        let plain: Vec<u8> = contents.by_ref().take(segment.contents as usize).flatten().copied().collect();
-        let coded = if segment.codec == 1 { zstd::bulk::compress(&plain, 1).ok()? } else { plain.clone() };
+    let last = manifest.segments.len().saturating_sub(1);
+    for (index, segment) in manifest.segments.iter_mut().enumerate() {
+        let most = if index == last { rest.len() } else { segment.unpacked as usize & 0xFFFF };
+        let (plain, behind) = rest.split_at(most.min(rest.len()));
+        rest = behind;
+        let coded = if segment.codec == 1 { zstd::bulk::compress(plain, 1).ok()? } else { plain.to_vec() };
         segment.unpacked = plain.len() as u64;
         segment.packed = coded.len() as u64;
         segment.digest = Digest::of(&coded).0;
-        segments.push(coded);
+        if !plain.is_empty() {
+            segments.push(coded);
+        }
     }
-    manifest.magic = v1::PACKAGE_MAGIC;
+    manifest.segments.retain(|segment| segment.unpacked > 0);
     Some(segments)
 }
 
@@ -93,19 +96,4 @@ fn tree(manifest: &v1::PackageManifest) -> Option<Manifest> {
         entries.push(Entry { path: v1::tree_path(&change.path).ok()?, node: Node::try_from(node).ok()? });
     }
     Manifest::new(Policy::from_bits(manifest.policy)?, entries).ok()
-}
-
-fn member(out: &mut Vec<u8>, name: &str, bytes: &[u8]) {
-    let mut header = tar::Header::new_ustar();
-    header.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
-    header.set_entry_type(tar::EntryType::Regular);
-    header.set_mode(0o644);
-    header.set_uid(0);
-    header.set_gid(0);
-    header.set_mtime(0);
-    header.set_size(bytes.len() as u64);
-    header.set_cksum();
-    out.extend_from_slice(header.as_bytes());
-    out.extend_from_slice(bytes);
-    out.resize(out.len().next_multiple_of(512), 0);
 }

@@ -37,6 +37,12 @@ fn config() -> impl bincode::config::Config {
     bincode::config::standard().with_little_endian().with_fixed_int_encoding().with_limit::<{ 2 << 30 }>()
 }
 
+/// The encoding of what goes over the wire and not onto a disk: as above, but an integer takes one byte if it is below
+/// 251, and lengths and variants are such integers.
+fn compact_config() -> impl bincode::config::Config {
+    bincode::config::standard().with_little_endian().with_variable_int_encoding().with_limit::<{ 2 << 30 }>()
+}
+
 /// The bytes of a wire value.
 pub fn encode<T: Serialize>(value: &T) -> Vec<u8> {
     let mut out = Vec::new();
@@ -59,4 +65,41 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
 /// Reads a wire value from the front of `bytes`, and how many bytes it took.
 pub fn decode_prefix<T: DeserializeOwned>(bytes: &[u8]) -> Result<(T, usize), DecodeError> {
     bincode::serde::decode_from_slice(bytes, config()).map_err(|error| DecodeError::Malformed(error.to_string()))
+}
+
+/// The compact bytes of a wire value.
+pub fn encode_compact<T: Serialize>(value: &T) -> Vec<u8> {
+    let mut out = Vec::new();
+    let result = bincode::serde::encode_into_std_write(value, &mut out, compact_config());
+    debug_assert!(result.is_ok(), "wire types hold nothing that cannot be encoded");
+    out
+}
+
+/// Reads a wire value that takes all of `bytes`, and of which these are the only compact spelling: an integer that is
+/// written longer than it need be is refused.
+pub fn decode_compact<T: DeserializeOwned + Serialize>(bytes: &[u8]) -> Result<T, DecodeError> {
+    let (value, used) = bincode::serde::decode_from_slice(bytes, compact_config())
+        .map_err(|error| DecodeError::Malformed(error.to_string()))?;
+    if used != bytes.len() {
+        return Err(DecodeError::Trailing(bytes.len() - used));
+    }
+    let mut rest = Compare(bytes);
+    match bincode::serde::encode_into_std_write(&value, &mut rest, compact_config()) {
+        Ok(_) if rest.0.is_empty() => Ok(value),
+        _ => Err(DecodeError::invalid("an integer", "longer than it need be")),
+    }
+}
+
+/// Takes the bytes that it holds and no others.
+struct Compare<'a>(&'a [u8]);
+
+impl std::io::Write for Compare<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0 = self.0.strip_prefix(bytes).ok_or(std::io::ErrorKind::InvalidData)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }

@@ -166,19 +166,13 @@ struct FromPackage<R> {
 
 impl<R: Read> Payload for FromPackage<R> {
     fn deliver(&mut self, sink: &mut dyn Sink) -> Result<(), Error> {
-        loop {
-            let here = self.payload.position()..self.payload.segment_end();
-            let wanted =
-                self.payload.contents()[here.clone()].iter().any(|content| sink.wants(&self.names[content.change]));
-            if !here.is_empty() && !wanted {
-                self.payload.skip_segment()?;
-                continue;
-            }
-            let Some(mut content) = self.payload.next_content()? else { return Ok(()) };
+        // What nobody wants is not read, and so not decoded.
+        while let Some(mut content) = self.payload.next_content()? {
             let path = &self.names[content.change()];
             if sink.wants(path) {
                 sink.take(path, &mut content)?;
             }
         }
+        Ok(())
     }
 }

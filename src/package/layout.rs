@@ -1,77 +1,102 @@
-//! The container: which members, under which names, and the bytes around them.
+//! The container: a magic, the manifest, the signatures, the segments, and nothing else.
 //!
-//! A header is never interpreted. Everything in it but the size is fixed and the size is promised or bounded, so the
-//! one header that may stand there is made anew and compared. That leaves no room for other types of member, for
-//! extensions, or for a second spelling of the same package.
+//! ```text
+//! magic 8 | format u16 | length of the manifest u32 | manifest | count u8 | count x signature 96 | segments
+//! ```
+//!
+//! How long each segment is, the manifest says. There are no other parts, no padding and no second spelling, so one
+//! content has one package.
 
 use super::PackageError;
 use crate::limits;
 use crate::model::{Digest, Hasher};
+use crate::trust::Signature;
 use std::io::{self, Read, Write};
 
-/// Size of a block of a tar, in bytes.
-const BLOCK: usize = 512;
-/// What every name begins with; the number of the format follows.
-const PREFIX: &[u8] = b"surefoot/";
+/// First bytes of a package.
+pub(super) const MAGIC: [u8; 8] = *b"surefoot";
 /// The number of this format.
-const FORMAT: u64 = 1;
-/// Name of the manifest.
-pub(super) const MANIFEST: &str = "surefoot/1/manifest.zst";
-/// Name of the signatures.
-pub(super) const SIGNATURES: &str = "surefoot/1/signatures";
-/// Zeros at the end of a tar.
-const END: usize = 2 * BLOCK;
+pub(super) const FORMAT: u16 = 1;
+/// Bytes before the manifest.
+const HEAD: usize = MAGIC.len() + 2 + 4;
+/// Bytes of one signature: the name of the key, and the signature.
+const SIGNATURE: usize = 32 + 64;
 
-/// Name of a segment.
-pub(super) fn segment_name(index: usize) -> String {
-    format!("surefoot/1/segment/{index:08}")
-}
+/// Who has signed, and how.
+pub(super) type Signatures = Vec<(Digest, Signature)>;
 
-/// The header of a member. Sizes of 8 GiB and more are written in the binary notation that GNU tar introduced.
-fn header(name: &str, size: u64) -> [u8; BLOCK] {
-    let mut header = tar::Header::new_ustar();
-    let field = &mut header.as_old_mut().name;
-    let length = name.len().min(field.len());
-    field[..length].copy_from_slice(&name.as_bytes()[..length]);
-    header.set_entry_type(tar::EntryType::Regular);
-    header.set_mode(0o644);
-    header.set_uid(0);
-    header.set_gid(0);
-    header.set_mtime(0);
-    header.set_size(size);
-    header.set_cksum();
-    *header.as_bytes()
-}
-
-fn padding(size: u64) -> usize {
-    let over = usize::try_from(size % BLOCK as u64).unwrap_or(0);
-    (BLOCK - over) % BLOCK
-}
-
-/// Writes a member whose bytes are at hand.
-pub(super) fn write_member(out: &mut dyn Write, name: &str, bytes: &[u8]) -> Result<u64, PackageError> {
-    let mut from = bytes;
-    copy_member(out, name, bytes.len() as u64, &mut from)
-}
-
-/// Writes a member of `size` bytes that are read; tells how many bytes it takes in the container.
-pub(super) fn copy_member(
+/// Writes what comes before the segments; tells how many bytes that is.
+pub(super) fn write_front(
     out: &mut dyn Write,
-    name: &str,
-    size: u64,
-    from: &mut dyn Read,
+    manifest: &[u8],
+    signatures: &[(Digest, Signature)],
 ) -> Result<u64, PackageError> {
-    out.write_all(&header(name, size)).map_err(PackageError::Write)?;
-    copy(&mut from.take(size), |bytes| out.write_all(bytes).map_err(PackageError::Write))?;
-    let padding = padding(size);
-    out.write_all(&[0; BLOCK][..padding]).map_err(PackageError::Write)?;
-    Ok((BLOCK + padding) as u64 + size)
+    let length = u32::try_from(manifest.len()).map_err(|_| too_large(u64::from(u32::MAX)))?;
+    let count = u8::try_from(signatures.len()).unwrap_or(u8::MAX);
+    let mut front = Vec::with_capacity(HEAD + manifest.len() + 1 + signatures.len() * SIGNATURE);
+    front.extend(MAGIC);
+    front.extend(FORMAT.to_le_bytes());
+    front.extend(length.to_le_bytes());
+    front.extend(manifest);
+    front.push(count);
+    for (key, signature) in signatures {
+        front.extend(key.0);
+        front.extend(signature.0);
+    }
+    out.write_all(&front).map_err(PackageError::Write)?;
+    Ok(front.len() as u64)
 }
 
-/// Writes the end of the container.
-pub(super) fn write_end(out: &mut dyn Write) -> Result<u64, PackageError> {
-    out.write_all(&[0; END]).and_then(|()| out.flush()).map_err(PackageError::Write)?;
-    Ok(END as u64)
+/// Reads up to the manifest; tells how long that is, at most `most` bytes.
+pub(super) fn read_head(read: &mut dyn Read, most: u64) -> Result<u64, PackageError> {
+    let mut head = [0; HEAD];
+    let length = fill(read, &mut head).map_err(PackageError::Read)?;
+    let magic = length.min(MAGIC.len());
+    if head[..magic] != MAGIC[..magic] {
+        return Err(PackageError::malformed("this is no package of surefoot"));
+    }
+    if length < HEAD {
+        return Err(PackageError::Truncated);
+    }
+    let format = u16::from_le_bytes([head[8], head[9]]);
+    if format != FORMAT {
+        return Err(PackageError::Unsupported { part: "format", number: format.into() });
+    }
+    let size = u64::from(u32::from_le_bytes([head[10], head[11], head[12], head[13]]));
+    if size > most { Err(too_large(most)) } else { Ok(size) }
+}
+
+/// Reads the signatures.
+pub(super) fn read_signatures(read: &mut dyn Read) -> Result<Signatures, PackageError> {
+    let mut count = [0];
+    read_exact(read, &mut count)?;
+    if usize::from(count[0]) > limits::SIGNATURES {
+        return Err(PackageError::Limit { what: "signatures", most: limits::SIGNATURES as u64 });
+    }
+    let mut signatures: Signatures = Vec::with_capacity(count[0].into());
+    for _ in 0..count[0] {
+        let (mut key, mut signature) = ([0; 32], [0; 64]);
+        read_exact(read, &mut key)?;
+        read_exact(read, &mut signature)?;
+        if signatures.iter().any(|(other, _)| other.0 == key) {
+            return Err(PackageError::malformed("two signatures of one key"));
+        }
+        signatures.push((Digest(key), Signature(signature)));
+    }
+    Ok(signatures)
+}
+
+/// Nothing may follow the last segment.
+pub(super) fn expect_end(read: &mut dyn Read) -> Result<(), PackageError> {
+    match fill(read, &mut [0]).map_err(PackageError::Read)? {
+        0 => Ok(()),
+        _ => Err(PackageError::malformed("something behind the last segment")),
+    }
+}
+
+/// Copies the bytes of a segment.
+pub(super) fn copy_piece(out: &mut dyn Write, size: u64, from: &mut dyn Read) -> Result<(), PackageError> {
+    copy(&mut from.take(size), |bytes| out.write_all(bytes).map_err(PackageError::Write))
 }
 
 /// Hands everything that can be read to `sink`, in full pieces: they do not depend on how much a read returns.
@@ -101,79 +126,16 @@ pub(super) fn fill(from: &mut dyn Read, buffer: &mut [u8]) -> io::Result<usize> 
     Ok(length)
 }
 
-/// Reads the header of a member whose size is known.
-pub(super) fn expect_header(read: &mut dyn Read, name: &str, size: u64) -> Result<(), PackageError> {
-    check_header(&read_block(read)?, name, size)
-}
-
-/// Reads the header of a member that may have up to `most` bytes; tells how many.
-pub(super) fn read_header(read: &mut dyn Read, name: &str, most: u64) -> Result<u64, PackageError> {
-    let block = read_block(read)?;
-    if let Some(format) = format_of(&block)
-        && format != FORMAT
-    {
-        return Err(PackageError::Unsupported { part: "format", number: format });
-    }
-    let size = tar::Header::from_byte_slice(&block)
-        .entry_size()
-        .map_err(|_| PackageError::malformed(format!("a header without a size where {name} should be")))?;
-    check_header(&block, name, size)?;
-    if size > most {
-        return Err(PackageError::Limit { what: "a manifest or signatures of a size", most });
-    }
-    Ok(size)
-}
-
-fn check_header(block: &[u8; BLOCK], name: &str, size: u64) -> Result<(), PackageError> {
-    if *block == header(name, size) {
-        Ok(())
-    } else {
-        Err(PackageError::malformed(format!("something else where {name} of {size} bytes should be")))
-    }
-}
-
-/// The number of the format, as the name of a member says it.
-fn format_of(block: &[u8; BLOCK]) -> Option<u64> {
-    let rest = block[..100].strip_prefix(PREFIX)?;
-    let digits = &rest[..rest.iter().position(|byte| *byte == b'/')?];
-    if digits.is_empty() || digits.len() > 18 || digits[0] == b'0' || !digits.iter().all(u8::is_ascii_digit) {
-        return None;
-    }
-    Some(digits.iter().fold(0, |number, digit| number * 10 + u64::from(digit - b'0')))
-}
-
-/// Reads the end of the container; nothing may follow.
-pub(super) fn expect_end(read: &mut dyn Read) -> Result<(), PackageError> {
-    let mut end = [0; END + 1];
-    let length = fill(read, &mut end).map_err(PackageError::Read)?;
-    if end[..length].iter().any(|byte| *byte != 0) || length > END {
-        return Err(PackageError::malformed("something behind the last segment"));
-    }
-    if length < END { Err(PackageError::Truncated) } else { Ok(()) }
-}
-
-fn read_block(read: &mut dyn Read) -> Result<[u8; BLOCK], PackageError> {
-    let mut block = [0; BLOCK];
-    read_exact(read, &mut block)?;
-    Ok(block)
-}
-
-fn read_exact(read: &mut dyn Read, buffer: &mut [u8]) -> Result<(), PackageError> {
-    let length = fill(read, buffer).map_err(PackageError::Read)?;
-    if length < buffer.len() { Err(PackageError::Truncated) } else { Ok(()) }
-}
-
-/// The bytes of one member, as they are in the container, hashed while they are read.
-pub(super) struct Member<R> {
+/// The bytes of the manifest or of one segment, as they are in the container, hashed while they are read.
+pub(super) struct Piece<R> {
     read: R,
-    size: u64,
     left: u64,
     hasher: Hasher,
 }
 
-impl<R: Read> Member<R> {
+impl<R: Read> Piece<R> {
     pub(super) fn new(read: R, size: u64) -> Self {
-        Self { read, size, left: size, hasher: Hasher::new() }
+        Self { read, left: size, hasher: Hasher::new() }
     }
 
     /// Reads past what is left of the bytes, which have not been asked for.
@@ -181,22 +143,16 @@ impl<R: Read> Member<R> {
         copy(self, |_| Ok(()))
     }
 
-    /// Ends a member that has been read to its end: the digest of its bytes, and what follows it.
-    pub(super) fn finish(mut self) -> Result<(Digest, R), PackageError> {
+    /// Ends a piece that has been read to its end: the digest of its bytes, and what follows it.
+    pub(super) fn finish(self) -> Result<(Digest, R), PackageError> {
         if self.left != 0 {
             return Err(PackageError::malformed(format!("{} bytes more than are decoded", self.left)));
-        }
-        let mut rest = [0; BLOCK];
-        let rest = &mut rest[..padding(self.size)];
-        read_exact(&mut self.read, rest)?;
-        if rest.iter().any(|byte| *byte != 0) {
-            return Err(PackageError::malformed("a member is not filled up with zeros"));
         }
         Ok((self.hasher.finish(), self.read))
     }
 }
 
-impl<R: Read> Read for Member<R> {
+impl<R: Read> Read for Piece<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let most = usize::try_from(self.left).unwrap_or(usize::MAX).min(buffer.len());
         if most == 0 {
@@ -214,6 +170,15 @@ impl<R: Read> Read for Member<R> {
     }
 }
 
+fn too_large(most: u64) -> PackageError {
+    PackageError::Limit { what: "a manifest of a size", most }
+}
+
+fn read_exact(read: &mut dyn Read, buffer: &mut [u8]) -> Result<(), PackageError> {
+    let length = fill(read, buffer).map_err(PackageError::Read)?;
+    if length < buffer.len() { Err(PackageError::Truncated) } else { Ok(()) }
+}
+
 /// Reads once, but is not interrupted: a decoder above would take that for damage.
 fn fill_some(from: &mut dyn Read, buffer: &mut [u8]) -> io::Result<usize> {
     loop {
@@ -229,44 +194,46 @@ mod tests {
     use super::*;
 
     #[test]
-    fn members_are_read_back_as_they_were_written_and_nothing_else_is() {
-        for size in [0, 1, 511, 512, 513, 70_000] {
-            let bytes: Vec<u8> = (0..size).map(|n| n as u8).collect();
-            let mut out = Vec::new();
-            let written = write_member(&mut out, "surefoot/1/signatures", &bytes).unwrap();
-            assert_eq!(written as usize, out.len());
-            let mut read = out.as_slice();
-            assert_eq!(read_header(&mut read, SIGNATURES, 70_000).unwrap(), size as u64);
-            let mut member = Member::new(read, size as u64);
-            let mut again = Vec::new();
-            member.read_to_end(&mut again).unwrap();
-            assert_eq!(again, bytes);
-            let (digest, rest) = member.finish().unwrap();
-            assert_eq!((digest, rest.len()), (Digest::of(&bytes), 0));
-            let error = read_header(&mut out.as_slice(), MANIFEST, 70_000).unwrap_err();
-            assert!(matches!(error, PackageError::Malformed(_)), "{error}");
-        }
-        let out = header(SIGNATURES, 11);
-        assert!(matches!(read_header(&mut &out[..], SIGNATURES, 10), Err(PackageError::Limit { .. })));
+    fn a_front_is_read_back_as_it_was_written_and_nothing_else_is() {
+        let signatures: Signatures = (1..=3).map(|n| (Digest([n; 32]), Signature([n + 10; 64]))).collect();
+        let mut out = Vec::new();
+        let written = write_front(&mut out, b"the manifest", &signatures).unwrap();
+        assert_eq!((written as usize, out.len()), (out.len(), 14 + 12 + 1 + 3 * 96));
+        let mut read = out.as_slice();
+        let mut piece = Piece::new(&mut read, read_head(&mut out.as_slice(), 12).unwrap());
+        let mut head = [0; HEAD];
+        piece.read.read_exact(&mut head).unwrap();
+        let mut manifest = Vec::new();
+        piece.read_to_end(&mut manifest).unwrap();
+        assert_eq!(manifest, b"the manifest");
+        assert_eq!(piece.finish().unwrap().0, Digest::of(b"the manifest"));
+        assert_eq!(read_signatures(&mut read).unwrap(), signatures);
+        assert!(expect_end(&mut read).is_ok());
+        assert!(matches!(read_head(&mut out.as_slice(), 11), Err(PackageError::Limit { .. })));
+        let twice = [signatures[0].clone(), signatures[0].clone()];
+        let mut out = Vec::new();
+        write_front(&mut out, b"", &twice).unwrap();
+        let error = read_signatures(&mut &out[HEAD..]).unwrap_err();
+        assert!(matches!(error, PackageError::Malformed(_)), "{error}");
+        assert!(matches!(read_signatures(&mut &[65][..]), Err(PackageError::Limit { .. })));
     }
 
     #[test]
     fn another_format_is_named() {
-        for (name, number) in [("surefoot/2/manifest.zst", 2), ("surefoot/10/anything", 10)] {
-            let error = read_header(&mut &header(name, 5)[..], MANIFEST, 100).unwrap_err();
-            assert!(matches!(error, PackageError::Unsupported { part: "format", number: n } if n == number), "{error}");
+        for number in [0, 2, 10, u16::MAX] {
+            let mut out = Vec::new();
+            write_front(&mut out, b"", &[]).unwrap();
+            out[8..10].copy_from_slice(&number.to_le_bytes());
+            let error = read_head(&mut out.as_slice(), 100).unwrap_err();
+            let same = |n: u64| n == u64::from(number);
+            assert!(matches!(error, PackageError::Unsupported { part: "format", number: n } if same(n)), "{error}");
         }
-        for name in ["surefoot/01/manifest.zst", "surefoot/x/manifest.zst", "surefoot//manifest.zst", "app.jar"] {
-            let error = read_header(&mut &header(name, 5)[..], MANIFEST, 100).unwrap_err();
+        for other in [&b"PK\x03\x04"[..], b"surefooT\x01\0\0\0\0\0", b"x"] {
+            let error = read_head(&mut &other[..], 100).unwrap_err();
             assert!(matches!(error, PackageError::Malformed(_)), "{error}");
         }
-    }
-
-    #[test]
-    fn sizes_beyond_8_gib_have_a_header() {
-        let block = header("surefoot/1/segment/00000000", 9 << 30);
-        assert_eq!(tar::Header::from_byte_slice(&block).entry_size().unwrap(), 9 << 30);
-        assert!(expect_header(&mut &block[..], "surefoot/1/segment/00000000", 9 << 30).is_ok());
-        assert!(expect_header(&mut &block[..], "surefoot/1/segment/00000000", 8 << 30).is_err());
+        for cut in [&b""[..], b"sure", b"surefoot\x01"] {
+            assert!(matches!(read_head(&mut &cut[..], 100), Err(PackageError::Truncated)));
+        }
     }
 }

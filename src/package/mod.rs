@@ -1,9 +1,8 @@
 //! Packages: what a publisher makes and a device reads.
 //!
-//! A package is a POSIX tar with exactly these members, in this order: the manifest (zstd), the signatures over it, and
-//! the segments of the payload. The manifest promises every change, and the size and digest of every segment and every
-//! content; nothing that it does not promise is accepted ([`Promise`], [`Payload`]). The bytes around the members are
-//! fixed to the last bit, so that one content has one package.
+//! A package is a manifest (zstd), the signatures over it, and the segments of the payload. The manifest promises every
+//! change, and the size and digest of every segment and every content; nothing that it does not promise is accepted
+//! ([`Promise`], [`Payload`]). The bytes around these parts are fixed to the last bit.
 //!
 //! [`Package`] is read as a stream and carries in its type whether it has been verified.
 

@@ -73,7 +73,7 @@ pub enum Source {
     Change(usize),
 }
 
-/// One independent piece of the payload.
+/// One independent piece of the payload. The contents stand one after the other, and segments cut that anywhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Segment {
     /// How it is coded.
@@ -84,8 +84,6 @@ pub struct Segment {
     pub digest: Digest,
     /// Bytes when decoded.
     pub unpacked: u64,
-    /// How many contents it holds.
-    pub contents: usize,
 }
 
 /// How a segment is coded.
@@ -111,7 +109,7 @@ pub struct Expected {
 /// Everything that a package promises.
 ///
 /// A value of this type is consistent: paths sorted and unique, every content with exactly one source, and the contents
-/// of the payload fill the segments exactly. That of a full package is a whole tree with the promised digest.
+/// of the payload are as long as the segments. That of a full package is a whole tree with the promised digest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Promise {
     head: Head,
@@ -182,10 +180,7 @@ impl Promise {
 
     /// Reads the bytes of a manifest.
     pub(super) fn decode(bytes: &[u8]) -> Result<Self, PackageError> {
-        let wire: v1::PackageManifest = codec::decode(bytes)?;
-        if wire.magic != v1::PACKAGE_MAGIC {
-            return Err(PackageError::malformed("not the manifest of a package"));
-        }
+        let wire: v1::PackageManifest = codec::decode_compact(bytes)?;
         let head = Head {
             start: match wire.kind {
                 v1::PackageKind::Full => Start::Anything,
@@ -205,8 +200,7 @@ impl Promise {
     /// The bytes of the manifest.
     pub(super) fn encode(&self) -> Vec<u8> {
         let head = &self.head;
-        codec::encode(&v1::PackageManifest {
-            magic: v1::PACKAGE_MAGIC,
+        codec::encode_compact(&v1::PackageManifest {
             kind: match &head.start {
                 Start::Anything => v1::PackageKind::Full,
                 Start::Base { version, digest } => v1::PackageKind::Patch { from: version.clone(), base: digest.0 },
@@ -324,34 +318,26 @@ fn check_segments(changes: &[Change], segments: &[Segment]) -> Result<(), Packag
     if segments.len() > limits::SEGMENTS {
         return Err(PackageError::Limit { what: "segments", most: limits::SEGMENTS as u64 });
     }
-    let mut contents = expected(changes);
     let (mut packed, mut unpacked) = (0_u64, 0_u64);
     for (index, segment) in segments.iter().enumerate() {
         let bad = |why| PackageError::malformed(format!("segment {index}: {why}"));
-        if segment.contents == 0 {
+        if segment.unpacked == 0 {
             return Err(bad("it is empty"));
-        }
-        let mut size = 0_u64;
-        for _ in 0..segment.contents {
-            let content = contents.next().ok_or_else(|| bad("more contents than changes have"))?;
-            size = size.checked_add(content.size).ok_or_else(|| bad("too large"))?;
-        }
-        if size != segment.unpacked {
-            return Err(bad("not the size of its contents"));
         }
         // No frame of zstd is larger than this; a segment that claims to be would only waste a transfer.
         let most = match segment.codec {
-            Codec::Stored => size,
-            Codec::Zstd => size.saturating_add(size >> 7).saturating_add(1024),
+            Codec::Stored => segment.unpacked,
+            Codec::Zstd => segment.unpacked.saturating_add(segment.unpacked >> 7).saturating_add(1024),
         };
-        if segment.packed > most || segment.codec == Codec::Stored && segment.packed != size {
+        if segment.packed > most || segment.codec == Codec::Stored && segment.packed != segment.unpacked {
             return Err(bad("not the size of its code"));
         }
         packed = packed.checked_add(segment.packed).ok_or_else(|| bad("too large"))?;
-        unpacked = unpacked.checked_add(size).ok_or_else(|| bad("too large"))?;
+        unpacked = unpacked.checked_add(segment.unpacked).ok_or_else(|| bad("too large"))?;
     }
-    if contents.next().is_some() {
-        return Err(PackageError::malformed("a content is in no segment"));
+    let size = expected(changes).try_fold(0_u64, |sum, content| sum.checked_add(content.size));
+    if size != Some(unpacked) {
+        return Err(PackageError::malformed("the segments are not as large as the contents"));
     }
     Ok(())
 }
@@ -423,13 +409,7 @@ impl TryFrom<v1::Segment> for Segment {
             1 => Codec::Zstd,
             number => return Err(PackageError::Unsupported { part: "codec", number: number.into() }),
         };
-        Ok(Self {
-            codec,
-            packed: wire.packed,
-            digest: Digest(wire.digest),
-            unpacked: wire.unpacked,
-            contents: usize::try_from(wire.contents).unwrap_or(usize::MAX),
-        })
+        Ok(Self { codec, packed: wire.packed, digest: Digest(wire.digest), unpacked: wire.unpacked })
     }
 }
 
@@ -443,7 +423,6 @@ impl From<&Segment> for v1::Segment {
             packed: segment.packed,
             digest: segment.digest.0,
             unpacked: segment.unpacked,
-            contents: u32::try_from(segment.contents).unwrap_or(u32::MAX),
         }
     }
 }

@@ -1,12 +1,12 @@
 //! Reading a package, as a stream.
 
-use super::layout::{self, MANIFEST, Member, SIGNATURES};
+use super::PackageError;
+use super::layout::{self, Piece, Signatures};
 use super::promise::{Codec, Expected, Promise, Segment};
-use super::{PackageError, sign};
 use crate::codec::v1::PACKAGE_DOMAIN;
 use crate::limits;
 use crate::model::{Digest, Hasher};
-use crate::trust::{Keyring, Signature};
+use crate::trust::Keyring;
 use std::fmt;
 use std::io::{self, BufReader, Read};
 use std::mem;
@@ -21,7 +21,7 @@ pub struct Package<R, S> {
 /// Nobody has looked at its signatures yet.
 pub struct Unverified {
     manifest: Vec<u8>,
-    signatures: Vec<(Digest, Signature)>,
+    signatures: Signatures,
 }
 
 /// Its manifest is signed by a trusted key, or was accepted without.
@@ -40,8 +40,8 @@ impl<R: Read> Package<R, Unverified> {
     /// Reads manifest and signatures; a manifest of more than `most` bytes, unpacked, is refused. It is held in memory
     /// before anybody has vouched for it.
     pub fn open_with_limit(read: R, most: u64) -> Result<Self, PackageError> {
-        let (manifest, signatures, read) = read_front(read, most.min(limits::PACKAGE_MANIFEST), None)?;
-        Ok(Self { state: Unverified { manifest, signatures }, read })
+        let Front { manifest, signatures, rest, .. } = read_front(read, most.min(limits::PACKAGE_MANIFEST))?;
+        Ok(Self { state: Unverified { manifest, signatures }, read: rest })
     }
 
     /// The names of the keys that it says have signed it.
@@ -96,8 +96,9 @@ impl<R: Read> Package<R, Verified> {
             contents: promise.contents().collect(),
             segments: promise.segments().to_vec(),
             next: 0,
-            segment_end: promise.segments().first().map_or(0, |segment| segment.contents),
             segment: 0,
+            segment_left: 0,
+            behind: 0,
             current: None,
             position: Position::Between(self.read),
         };
@@ -123,45 +124,38 @@ impl fmt::Debug for Verified {
     }
 }
 
-/// Manifest, signatures, and what follows them.
-type Front<R> = (Vec<u8>, Vec<(Digest, Signature)>, R);
-
-/// Reads up to the payload; `packed` is given the manifest as it is in the container.
-pub(super) fn read_front<R: Read>(
-    mut read: R,
-    most: u64,
-    packed: Option<&mut Vec<u8>>,
-) -> Result<Front<R>, PackageError> {
-    let size = layout::read_header(&mut read, MANIFEST, most)?;
-    let mut member = Member::new(read, size);
-    let manifest = match packed {
-        None => unpack_manifest(&mut member, most)?,
-        Some(packed) => {
-            layout::copy(&mut member, |bytes| {
-                packed.extend_from_slice(bytes);
-                Ok(())
-            })?;
-            unpack_manifest(&mut packed.as_slice(), most)?
-        }
-    };
-    let (_, mut read) = member.finish()?;
-    let size = layout::read_header(&mut read, SIGNATURES, sign::MOST_BYTES)?;
-    let mut member = Member::new(read, size);
-    let mut bytes = Vec::new();
-    member.read_to_end(&mut bytes)?;
-    let (_, read) = member.finish()?;
-    Ok((manifest, sign::decode(&bytes)?, read))
+/// What comes before the payload.
+pub(super) struct Front<R> {
+    /// The manifest as it is in the container.
+    pub(super) packed: Vec<u8>,
+    /// The manifest.
+    pub(super) manifest: Vec<u8>,
+    pub(super) signatures: Signatures,
+    /// What follows.
+    pub(super) rest: R,
 }
 
-fn unpack_manifest(packed: &mut dyn Read, most: u64) -> Result<Vec<u8>, PackageError> {
+/// Reads up to the payload; the manifest has at most `most` bytes, packed and unpacked.
+pub(super) fn read_front<R: Read>(mut read: R, most: u64) -> Result<Front<R>, PackageError> {
+    let size = layout::read_head(&mut read, most)?;
+    let mut piece = Piece::new(read, size);
+    let mut packed = Vec::new();
+    piece.read_to_end(&mut packed)?;
+    let (_, mut rest) = piece.finish()?;
+    let manifest = unpack_manifest(&packed, most)?;
+    let signatures = layout::read_signatures(&mut rest)?;
+    Ok(Front { packed, manifest, signatures, rest })
+}
+
+fn unpack_manifest(packed: &[u8], most: u64) -> Result<Vec<u8>, PackageError> {
     let mut decoder = decoder(BufReader::with_capacity(limits::COPY_BUFFER, packed))?;
     let mut manifest = Vec::new();
     (&mut decoder).take(most + 1).read_to_end(&mut manifest)?;
     if manifest.len() as u64 > most {
         return Err(PackageError::Limit { what: "a manifest of a size", most });
     }
-    end_of_frame(decoder)?;
-    Ok(manifest)
+    let rest = end_of_frame(decoder)?;
+    if rest.is_empty() { Ok(manifest) } else { Err(PackageError::malformed("bytes behind the manifest")) }
 }
 
 type Decoder<R> = zstd::stream::read::Decoder<'static, BufReader<R>>;
@@ -186,17 +180,20 @@ fn end_of_frame<R: Read>(mut decoder: Decoder<R>) -> Result<R, PackageError> {
 
 /// The contents of a verified package, one after the other.
 ///
-/// When [`Payload::next_content`] has returned nothing, everything has been checked to the end of the container. After
-/// an error it is of no more use.
+/// A content of which nothing is read is passed over, and segments that hold only such contents are not decoded; their
+/// digest is checked all the same. When [`Payload::next_content`] has returned nothing, everything has been checked to
+/// the end of the container. After an error it is of no more use.
 pub struct Payload<R> {
     contents: Vec<Expected>,
     segments: Vec<Segment>,
-    /// How many contents have been begun or skipped.
+    /// How many contents have been begun.
     next: usize,
-    /// Where the contents of the segment at hand end.
-    segment_end: usize,
-    /// Index of the segment at hand.
+    /// How many segments have been begun.
     segment: usize,
+    /// Bytes of the segment at hand that have not been decoded.
+    segment_left: u64,
+    /// Bytes of contents that have been passed over, but not of segments.
+    behind: u64,
     current: Option<Current>,
     position: Position<R>,
 }
@@ -209,7 +206,7 @@ struct Current {
 }
 
 enum Position<R> {
-    /// A header comes next.
+    /// A segment comes next, or the end.
     Between(R),
     /// Inside a segment.
     Within(Coder<R>),
@@ -220,8 +217,8 @@ enum Position<R> {
 }
 
 enum Coder<R> {
-    Stored(Member<R>),
-    Zstd(Box<Decoder<Member<R>>>),
+    Stored(Piece<R>),
+    Zstd(Box<Decoder<Piece<R>>>),
 }
 
 impl<R: Read> Payload<R> {
@@ -230,117 +227,107 @@ impl<R: Read> Payload<R> {
         &self.contents
     }
 
-    /// How many contents have been begun or skipped.
-    pub fn position(&self) -> usize {
-        self.next
-    }
-
-    /// Where the contents of the segment end that the next content is in.
-    pub fn segment_end(&self) -> usize {
-        self.segment_end
-    }
-
-    /// Goes to the next content; what is left of the one before is read and checked. Nothing at the end.
+    /// Goes to the next content; what is left of one that has been begun is read and checked. Nothing at the end.
     pub fn next_content(&mut self) -> Result<Option<Content<'_, R>>, PackageError> {
         self.end_content()?;
-        if self.next == self.segment_end {
-            self.end_segment()?;
-        }
         let Some(expected) = self.contents.get(self.next).copied() else {
             self.finish()?;
             return Ok(None);
         };
-        if let Position::Between(_) = self.position {
-            self.begin_segment()?;
-        }
         self.next += 1;
         self.current = Some(Current { left: expected.size, hasher: Hasher::new(), expected });
         Ok(Some(Content { payload: self, expected }))
     }
 
-    /// Passes over the rest of the segment that the next content is in, without decoding it; false if there is none.
-    pub fn skip_segment(&mut self) -> Result<bool, PackageError> {
-        self.end_content()?;
-        if self.next == self.segment_end {
-            self.end_segment()?;
+    /// Ends the content at hand.
+    fn end_content(&mut self) -> Result<(), PackageError> {
+        let Some(current) = &self.current else { return Ok(()) };
+        if current.left == current.expected.size && current.left > 0 {
+            self.behind = self.behind.checked_add(current.left).ok_or_else(spent)?;
+        } else {
+            layout::copy(&mut Rest(self), |_| Ok(()))?;
         }
-        if self.next == self.contents.len() {
-            self.finish()?;
-            return Ok(false);
+        self.current = None;
+        Ok(())
+    }
+
+    /// Passes over what nobody has read.
+    fn catch_up(&mut self) -> Result<(), PackageError> {
+        while self.behind > 0 {
+            if self.segment_left == 0 {
+                self.end_segment()?;
+                let size = self.segments.get(self.segment).ok_or_else(spent)?.unpacked;
+                if size <= self.behind {
+                    self.behind -= size;
+                    self.skip_segment()?;
+                    continue;
+                }
+                self.begin_segment()?;
+            }
+            let mut buffer = [0; 4096];
+            let most = usize::try_from(self.behind).unwrap_or(usize::MAX).min(buffer.len());
+            self.behind -= self.decode(&mut buffer[..most])? as u64;
         }
-        if let Position::Between(_) = self.position {
-            self.begin_segment()?;
-        }
-        let mut member = match mem::replace(&mut self.position, Position::Failed) {
-            Position::Within(Coder::Stored(member)) => member,
-            Position::Within(Coder::Zstd(decoder)) => decoder.finish().into_inner(),
-            _ => return Err(spent()),
-        };
-        member.drain()?;
-        self.end_member(member)?;
-        self.next = self.segment_end;
-        self.advance();
-        Ok(true)
+        Ok(())
     }
 
     fn begin_segment(&mut self) -> Result<(), PackageError> {
-        let Position::Between(mut read) = mem::replace(&mut self.position, Position::Failed) else {
+        let Position::Between(read) = mem::replace(&mut self.position, Position::Failed) else {
             return Err(spent());
         };
         let segment = self.segments.get(self.segment).ok_or_else(spent)?;
-        layout::expect_header(&mut read, &layout::segment_name(self.segment), segment.packed)?;
-        let member = Member::new(read, segment.packed);
+        let piece = Piece::new(read, segment.packed);
+        self.segment_left = segment.unpacked;
+        self.segment += 1;
         self.position = Position::Within(match segment.codec {
-            Codec::Stored => Coder::Stored(member),
+            Codec::Stored => Coder::Stored(piece),
             Codec::Zstd => {
-                let buffer = BufReader::with_capacity(limits::COPY_BUFFER, member);
-                Coder::Zstd(Box::new(decoder(buffer).map_err(|error| in_segment(self.segment, error))?))
+                let buffer = BufReader::with_capacity(limits::COPY_BUFFER, piece);
+                Coder::Zstd(Box::new(decoder(buffer).map_err(|error| self.in_segment(error))?))
             }
         });
         Ok(())
     }
 
-    /// Ends the segment at hand, if one is, all of whose contents have been read.
+    /// Passes over a segment without decoding it.
+    fn skip_segment(&mut self) -> Result<(), PackageError> {
+        let Position::Between(read) = mem::replace(&mut self.position, Position::Failed) else {
+            return Err(spent());
+        };
+        let segment = self.segments.get(self.segment).ok_or_else(spent)?;
+        let mut piece = Piece::new(read, segment.packed);
+        self.segment += 1;
+        piece.drain()?;
+        self.end_piece(piece)
+    }
+
+    /// Ends the segment at hand, if one is, all of which has been decoded.
     fn end_segment(&mut self) -> Result<(), PackageError> {
-        let member = match mem::replace(&mut self.position, Position::Failed) {
-            Position::Within(Coder::Stored(member)) => member,
-            Position::Within(Coder::Zstd(decoder)) => {
-                end_of_frame(*decoder).map_err(|error| in_segment(self.segment, error))?
-            }
+        let piece = match mem::replace(&mut self.position, Position::Failed) {
+            Position::Within(Coder::Stored(piece)) => piece,
+            Position::Within(Coder::Zstd(decoder)) => end_of_frame(*decoder).map_err(|error| self.in_segment(error))?,
             Position::Failed => return Err(spent()),
             other => {
                 self.position = other;
                 return Ok(());
             }
         };
-        self.end_member(member)?;
-        self.advance();
-        Ok(())
+        self.end_piece(piece)
     }
 
-    fn end_member(&mut self, member: Member<R>) -> Result<(), PackageError> {
-        let (digest, read) = member.finish().map_err(|error| in_segment(self.segment, error))?;
-        if self.segments.get(self.segment).is_none_or(|segment| segment.digest != digest) {
-            return Err(PackageError::Digest(format!("segment {}", self.segment)));
+    fn end_piece(&mut self, piece: Piece<R>) -> Result<(), PackageError> {
+        let (digest, read) = piece.finish().map_err(|error| self.in_segment(error))?;
+        let at = self.segment - 1;
+        if self.segments[at].digest != digest {
+            return Err(PackageError::Digest(format!("segment {at}")));
         }
         self.position = Position::Between(read);
         Ok(())
     }
 
-    fn advance(&mut self) {
-        self.segment += 1;
-        self.segment_end += self.segments.get(self.segment).map_or(0, |segment| segment.contents);
-    }
-
-    fn end_content(&mut self) -> Result<(), PackageError> {
-        if self.current.is_some() {
-            layout::copy(&mut Rest(self), |_| Ok(()))?;
-            self.current = None;
-        }
-        Ok(())
-    }
-
     fn finish(&mut self) -> Result<(), PackageError> {
+        self.catch_up()?;
+        self.end_segment()?;
         match mem::replace(&mut self.position, Position::Failed) {
             Position::Between(mut read) => layout::expect_end(&mut read)?,
             Position::End => {}
@@ -350,36 +337,59 @@ impl<R: Read> Payload<R> {
         Ok(())
     }
 
+    /// Decodes some bytes, at least one, of the segments.
+    fn decode(&mut self, buffer: &mut [u8]) -> Result<usize, PackageError> {
+        if self.segment_left == 0 {
+            self.end_segment()?;
+            self.begin_segment()?;
+        }
+        let most = usize::try_from(self.segment_left).unwrap_or(usize::MAX).min(buffer.len());
+        let read = match &mut self.position {
+            Position::Within(Coder::Stored(piece)) => piece.read(&mut buffer[..most]),
+            Position::Within(Coder::Zstd(decoder)) => decoder.read(&mut buffer[..most]),
+            _ => return Err(spent()),
+        };
+        match read {
+            Ok(0) => Err(self.in_segment(PackageError::malformed("less than was promised"))),
+            Ok(length) => {
+                self.segment_left -= length as u64;
+                Ok(length)
+            }
+            Err(error) => Err(self.in_segment(error.into())),
+        }
+    }
+
     /// Reads of the content at hand; at its end it has been checked.
     fn read_current(&mut self, buffer: &mut [u8]) -> Result<usize, PackageError> {
-        let (Some(current), Position::Within(coder)) = (&mut self.current, &mut self.position) else {
+        if matches!(self.position, Position::Failed) {
             return Err(spent());
-        };
-        let most = usize::try_from(current.left).unwrap_or(usize::MAX).min(buffer.len());
-        if most == 0 {
-            return Ok(0);
         }
-        let result = match coder {
-            Coder::Stored(member) => member.read(&mut buffer[..most]),
-            Coder::Zstd(decoder) => decoder.read(&mut buffer[..most]),
-        };
-        let result = match result {
-            Ok(0) => Err(PackageError::malformed("less than was promised")),
-            Ok(length) => {
-                current.left -= length as u64;
-                current.hasher.update(&buffer[..length]);
-                if current.left == 0 && mem::take(&mut current.hasher).finish() != current.expected.digest {
-                    Err(PackageError::Digest(format!("the content of change {}", current.expected.change)))
-                } else {
-                    Ok(length)
-                }
+        let Some(mut current) = self.current.take() else { return Err(spent()) };
+        let most = usize::try_from(current.left).unwrap_or(usize::MAX).min(buffer.len());
+        let result = if most == 0 { Ok(0) } else { self.catch_up().and_then(|()| self.decode(&mut buffer[..most])) };
+        let result = result.and_then(|length| {
+            current.left -= length as u64;
+            current.hasher.update(&buffer[..length]);
+            let ended = length > 0 && current.left == 0;
+            if ended && mem::take(&mut current.hasher).finish() != current.expected.digest {
+                return Err(PackageError::Digest(format!("the content of change {}", current.expected.change)));
             }
-            Err(error) => Err(error.into()),
-        };
-        result.map_err(|error| {
-            self.position = Position::Failed;
-            in_segment(self.segment, error)
-        })
+            Ok(length)
+        });
+        match result {
+            Ok(_) => self.current = Some(current),
+            Err(_) => self.position = Position::Failed,
+        }
+        result
+    }
+
+    fn in_segment(&self, error: PackageError) -> PackageError {
+        match error {
+            PackageError::Malformed(why) => {
+                PackageError::Malformed(format!("segment {}: {why}", self.segment.saturating_sub(1)))
+            }
+            other => other,
+        }
     }
 }
 
@@ -391,13 +401,6 @@ impl<R> fmt::Debug for Payload<R> {
 
 fn spent() -> PackageError {
     PackageError::malformed("reading went on after an error")
-}
-
-fn in_segment(segment: usize, error: PackageError) -> PackageError {
-    match error {
-        PackageError::Malformed(why) => PackageError::Malformed(format!("segment {segment}: {why}")),
-        other => other,
-    }
 }
 
 /// One content of the payload. Reading it fails, at the latest with its last byte, if it is not what was promised.

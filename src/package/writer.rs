@@ -3,7 +3,7 @@
 //! The manifest comes first in the container and names the digest of every segment, so the segments are made first, in
 //! a spool that the caller gives. Small ones are compressed on all cores; what is written does not depend on that.
 
-use super::layout::{self, MANIFEST, SIGNATURES};
+use super::layout;
 use super::promise::{Change, Codec, Expected, Head, Promise, Segment, check_changes, check_head, expected};
 use super::{PackageError, sign};
 use crate::limits;
@@ -87,21 +87,20 @@ pub fn write_package<'a, S: Read + Write + Seek>(
     if manifest.len() as u64 > limits::PACKAGE_MANIFEST {
         return Err(PackageError::Limit { what: "a manifest of a size", most: limits::PACKAGE_MANIFEST });
     }
-    let packed = compress(&manifest, level)?;
+    // A small manifest is a large part of a small package.
+    let small = manifest.len() as u64 <= limits::SEGMENT_BYTES;
+    let packed = compress(&manifest, if small { Level::Best } else { level })?;
     let mut signatures = Vec::new();
     for signer in signers {
         sign::add(&mut signatures, signer, &manifest)?;
     }
-    let mut bytes = layout::write_member(out, MANIFEST, &packed)?;
-    bytes += layout::write_member(out, SIGNATURES, &sign::encode(&signatures))?;
-    for (index, segment) in promise.segments().iter().enumerate() {
-        let mut from = Unspool(&mut *spool);
-        bytes += layout::copy_member(out, &layout::segment_name(index), segment.packed, &mut from)?;
+    let front = layout::write_front(out, &packed, &signatures)?;
+    for segment in promise.segments() {
+        layout::copy_piece(out, segment.packed, &mut Unspool(&mut *spool))?;
     }
-    bytes += layout::write_end(out)?;
     Ok(Written {
         id: Digest::of(&manifest),
-        bytes,
+        bytes: front + promise.packed_bytes(),
         manifest_bytes: packed.len() as u64,
         packed_bytes: promise.packed_bytes(),
         payload_bytes: promise.payload_bytes(),
@@ -150,7 +149,7 @@ fn write_segments<'a, S: Write>(
 /// Gathers contents up to the size of a segment; a larger one is alone.
 fn group(changes: &[Change]) -> Vec<Group> {
     let mut groups: Vec<Group> = Vec::new();
-    for content in expected(changes) {
+    for content in expected(changes).filter(|content| content.size > 0) {
         match groups.last_mut() {
             Some(last) if last.size.saturating_add(content.size) <= limits::SEGMENT_BYTES => {
                 last.size += content.size;
@@ -164,7 +163,7 @@ fn group(changes: &[Change]) -> Vec<Group> {
 
 impl Group {
     fn segment(&self, codec: Codec, packed: u64, digest: Digest) -> Segment {
-        Segment { codec, packed, digest, unpacked: self.size, contents: self.contents.len() }
+        Segment { codec, packed, digest, unpacked: self.size }
     }
 }
 

@@ -24,7 +24,7 @@ fn a_package_that_is_not_trusted_is_refused() {
     // A flipped bit in the manifest, and one in the payload.
     let good = fs::read(place.path("up.sf")).unwrap();
     for (at, codes) in
-        [(600, ["trust.signature", "package.format"]), (good.len() - 1530, ["package.format", "trust.digest"])]
+        [(60, ["trust.signature", "package.format"]), (good.len() - 3, ["package.format", "trust.digest"])]
     {
         let mut bytes = good.clone();
         bytes[at] ^= 1;
@@ -152,9 +152,9 @@ fn wrong_usage_is_told_as_such() {
 fn a_broken_package_is_never_signed_and_the_old_one_stays() {
     let place = Place::with_packages();
     let good = fs::read(place.path("up.sf")).unwrap();
-    fs::write(place.path("cut.sf"), &good[..good.len() - 700]).unwrap();
+    fs::write(place.path("cut.sf"), &good[..good.len() - 3]).unwrap();
     place.bad(&["sign", "cut.sf", "--key", "key"], 3, "package.format");
-    assert_eq!(fs::read(place.path("cut.sf")).unwrap(), &good[..good.len() - 700]);
+    assert_eq!(fs::read(place.path("cut.sf")).unwrap(), &good[..good.len() - 3]);
 }
 
 #[test]

@@ -9,9 +9,7 @@ mod state;
 
 pub use index::{INDEX_MAGIC, IndexEntry, decode_index, encode_index, index_key};
 pub use journal::{Method, PLAN_MAGIC, Plan, PlanHeader, Record, Recovery, Step, Work};
-pub use package::{
-    Change, PACKAGE_DOMAIN, PACKAGE_MAGIC, PackageKind, PackageManifest, Segment, SignatureBlock, Source,
-};
+pub use package::{Change, PACKAGE_DOMAIN, PackageKind, PackageManifest, Segment, Source};
 pub use state::{GENERATION_MAGIC, Generation};
 
 use crate::codec::{DecodeError, decode_prefix, encode_into};

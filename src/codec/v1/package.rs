@@ -1,18 +1,14 @@
-//! The manifest of a package, and its signatures.
+//! The manifest of a package. Its encoding is the compact one.
 
 use super::Node;
 use serde::{Deserialize, Serialize};
 
-/// First bytes of a package manifest.
-pub const PACKAGE_MAGIC: [u8; 8] = *b"SFPACK_1";
 /// What the signed bytes begin with; the bytes of the manifest follow.
 pub const PACKAGE_DOMAIN: &[u8] = b"surefoot package manifest v1\0";
 
-/// What a package promises. Signed as bytes, before anything of it is believed.
+/// What a package promises, in the compact encoding. Signed as bytes, before anything of it is believed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PackageManifest {
-    /// Always `PACKAGE_MAGIC`.
-    pub magic: [u8; 8],
     /// Patch or full.
     pub kind: PackageKind,
     /// The version that it makes, as text.
@@ -75,23 +71,12 @@ pub enum Source {
 /// One independent piece of the payload.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Segment {
-    /// How it is coded. 0: stored; 1: one zstd frame of the contents, one after the other. More may come.
+    /// How it is coded. 0: stored; 1: one zstd frame. More may come.
     pub codec: u16,
     /// Bytes in the container.
     pub packed: u64,
     /// SHA-256 of these.
     pub digest: [u8; 32],
-    /// Bytes when decoded: the sum of the sizes of its contents.
+    /// Bytes when decoded, at least one.
     pub unpacked: u64,
-    /// How many contents it holds, at least one.
-    pub contents: u32,
-}
-
-/// One signature over a manifest.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SignatureBlock {
-    /// SHA-256 of the public key's SPKI DER: which key.
-    pub key: [u8; 32],
-    /// The two halves of the Ed25519 signature over `PACKAGE_DOMAIN` and the bytes of the manifest.
-    pub signature: [[u8; 32]; 2],
 }
