@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+use std::collections::BTreeSet;
 use surefoot::codec::frame::Header;
 use surefoot::journal::{Found, Journal, JournalError, scan_bytes};
 use surefoot::limits::{FRAME_HEADER, FRAME_PAYLOAD, JOURNAL_BLOCK, JOURNAL_BLOCKS, JOURNAL_FRAMES};
@@ -293,6 +294,27 @@ fn a_torn_header_is_adopted_if_its_first_frame_stands() {
         let (journal, payloads) = open(&vfs);
         assert_eq!((journal.header().epoch, payloads), (4, vec![b"next".to_vec()]));
     }
+}
+
+/// The header of an epoch that was adopted by its frames was not written again. The next epoch then takes the place of
+/// the other header: torn as well, it left a journal without any.
+#[test]
+fn an_adopted_header_is_written_before_the_other_one_goes() {
+    let vfs = disk(Profile::Posix);
+    filled(&vfs, 1, 2);
+    let file = vfs.open(&place(), surefoot::vfs::Access::Write).unwrap();
+    vfs.write_at(&file, header(1).offset(), &[0; JOURNAL_BLOCK]).unwrap();
+    vfs.sync_all().unwrap();
+    let (mut journal, payloads) = open(&vfs);
+    assert_eq!((journal.header().epoch, payloads.len()), (1, 2));
+    journal.sync(&vfs).unwrap();
+    journal.turn(&vfs, FIRST).unwrap();
+    vfs.write_at(&file, header(2).offset(), &[0; JOURNAL_BLOCK]).unwrap();
+    let mut epochs = BTreeSet::new();
+    vfs.for_each_crash_image(&Budget::default(), &mut |image| {
+        epochs.insert(open(&image.mount()).0.header().epoch);
+    });
+    assert_eq!(epochs, BTreeSet::from([1, 2]));
 }
 
 #[test]

@@ -21,6 +21,8 @@ pub struct Journal<V: Vfs> {
     durable: u32,
     /// Is the epoch known to be durable? The next one overwrites the one before it, so until then it must not begin.
     settled: bool,
+    /// Does the header of the epoch stand in its frames only? It is written again before anything else is.
+    torn: bool,
 }
 
 /// Why a journal cannot be read or written.
@@ -44,7 +46,7 @@ impl<V: Vfs> std::fmt::Debug for Journal<V> {
 }
 
 impl<V: Vfs> Journal<V> {
-    /// Writes a new, empty journal at a place where nothing is, and makes its content durable.
+    /// Writes a new, empty journal at a place where nothing is. Not durable yet.
     pub fn create(vfs: &V, at: &Place, journal: [u8; 16], current: [u8; 16]) -> Result<(), IoError> {
         let file = vfs.create(at)?;
         // Real zeros: an append must never need a block.
@@ -52,8 +54,7 @@ impl<V: Vfs> Journal<V> {
             vfs.write_at(&file, (block * JOURNAL_BLOCK) as u64, &[0; JOURNAL_BLOCK])?;
         }
         let header = Header { journal, epoch: 0, current };
-        vfs.write_at(&file, header.offset(), &header.encode())?;
-        vfs.sync_file(&file)
+        vfs.write_at(&file, header.offset(), &header.encode())
     }
 
     /// Opens the journal: the payloads of the current epoch, in order, with a torn one at the end left out.
@@ -73,8 +74,10 @@ impl<V: Vfs> Journal<V> {
         let found = scan::scan(|offset, buffer| read_full(vfs, &file, offset, buffer))?;
         // What is read may still be in the cache only, so none of it counts as durable.
         let next = found.payloads.len() as u32;
-        let Found { header, previous, settled, .. } = found;
-        let journal = Self { file, header, next, previous, durable: 0, settled };
+        let Found { header, previous, settled, torn, .. } = found;
+        // A header that is only inferred has to be written, and durable, before the next epoch takes the place of the
+        // other one.
+        let journal = Self { file, header, next, previous, durable: 0, settled: settled && !torn, torn };
         Ok((journal, found.payloads))
     }
 
@@ -85,7 +88,11 @@ impl<V: Vfs> Journal<V> {
 
     /// Makes the current epoch durable, unless it is known to be: what an abandoned transaction leaves may not be.
     pub fn settle(&mut self, vfs: &V) -> Result<(), IoError> {
-        if self.settled { Ok(()) } else { self.sync(vfs) }
+        if self.settled {
+            return Ok(());
+        }
+        self.mend(vfs)?;
+        self.sync(vfs)
     }
 
     /// Begins the next epoch in the other half. Durable with the next barrier; until then the old epoch stands, which
@@ -103,6 +110,7 @@ impl<V: Vfs> Journal<V> {
         if payload.len() > FRAME_PAYLOAD || self.next as usize >= JOURNAL_FRAMES {
             return Err(JournalError::Full);
         }
+        self.mend(vfs)?;
         let (bytes, checksum) = self.header.encode_frame(self.next, self.previous, self.durable, payload);
         vfs.write_at(&self.file, self.header.frame_offset(self.next), &bytes)?;
         (self.next, self.previous) = (self.next + 1, checksum);
@@ -112,14 +120,22 @@ impl<V: Vfs> Journal<V> {
     /// Makes everything appended durable.
     pub fn sync(&mut self, vfs: &V) -> Result<(), IoError> {
         vfs.sync_file(&self.file)?;
-        (self.durable, self.settled) = (self.next, true);
+        (self.durable, self.settled) = (self.next, !self.torn);
         Ok(())
     }
 
     /// Makes everything durable: what was appended, and whatever else was done on the file system.
     pub fn sync_all(&mut self, vfs: &V) -> Result<(), IoError> {
         vfs.sync_all()?;
-        (self.durable, self.settled) = (self.next, true);
+        (self.durable, self.settled) = (self.next, !self.torn);
+        Ok(())
+    }
+
+    fn mend(&mut self, vfs: &V) -> Result<(), IoError> {
+        if self.torn {
+            vfs.write_at(&self.file, self.header.offset(), &self.header.encode())?;
+            self.torn = false;
+        }
         Ok(())
     }
 }

@@ -16,6 +16,8 @@ pub struct Found {
     pub previous: u32,
     /// Do the frames say that a barrier has covered the header?
     pub settled: bool,
+    /// Is the header itself not sound, and known by its frames only?
+    pub torn: bool,
 }
 
 /// Reads a journal from its bytes.
@@ -56,10 +58,11 @@ pub(super) fn scan(mut read: impl FnMut(u64, &mut [u8]) -> Result<(), IoError>) 
     let next = next.ok_or_else(|| JournalError::Damaged("its epoch cannot have been reached by counting".into()))?;
     let other = Header { epoch: next, ..header };
     let slot = usize::from(other.epoch % 2 == 1);
+    let mut torn = false;
     if slots[slot].is_none() {
         read(other.frame_offset(0), &mut block)?;
         if other.decode_frame(0, &block).is_some() {
-            header = other;
+            (header, torn) = (other, true);
         }
     }
 
@@ -87,7 +90,7 @@ pub(super) fn scan(mut read: impl FnMut(u64, &mut [u8]) -> Result<(), IoError>) 
             )));
         }
     }
-    Ok(Found { header, payloads, previous, settled })
+    Ok(Found { header, payloads, previous, settled, torn })
 }
 
 #[cfg(test)]
