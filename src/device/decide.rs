@@ -70,8 +70,8 @@ impl<V: Vfs> Engine<V> {
         let vfs = &self.vfs;
         let mut plan = Some(plan);
         let stage: Box<Staging<'_>> = Box::new(move || {
-            let plan = plan.take().ok_or_else(|| Error::new(Code::Internal, "staged twice"))?;
-            stage::keep_old(vfs, plan.method, plan.slots, &plan.steps)?;
+            let mut plan = plan.take().ok_or_else(|| Error::new(Code::Internal, "staged twice"))?;
+            stage::stage_undo(vfs, from.id, &mut plan)?;
             let prepared = write_plan(vfs, &plan)?;
             Ok(Staged { plan, seen: Vec::new(), prepared })
         });

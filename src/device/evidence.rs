@@ -189,10 +189,8 @@ pub(super) struct Stores {
 impl Stores {
     pub(super) fn of(plan: &Plan, step: &Step) -> Self {
         let slot = layout::slot(plan.slots, step.slot);
-        let aside = || layout::aside(plan.slots, step.slot);
         match (plan.method, &step.before, &step.after) {
-            (Method::Replace, Some(_), Some(_)) => Self { new: slot, old: aside() },
-            (Method::ReplaceBack, Some(_), Some(_)) => Self { new: aside(), old: slot },
+            (Method::Replace, Some(_), Some(_)) => Self { new: slot, old: layout::aside(plan.slots, step.slot) },
             _ => Self { new: slot.clone(), old: slot },
         }
     }

@@ -9,7 +9,7 @@ use crate::error::{Code, Error};
 use crate::limits;
 use crate::model::{Digest, Hasher, Kind, Metadata, Node, Policy, TreePath};
 use crate::package::PackageError;
-use crate::transaction::{Arrangement, Method, Step};
+use crate::transaction::{Arrangement, Method, Plan, Step};
 use crate::vfs::{Access, FileType, Place, Vfs};
 use std::collections::{BTreeSet, HashMap};
 use std::io::Read;
@@ -328,42 +328,60 @@ pub(super) fn keep_old<V: Vfs>(vfs: &V, method: Method, slots: Id, steps: &[Step
     }
     super::store::ensure_bare_dir(vfs, &layout::asides(slots))?;
     for step in steps.iter().filter(|step| !step.in_place && step.after.is_some()) {
-        let Some(before) = &step.before else { continue };
-        let from = super::evidence::tree_place(step);
-        let to = match method {
-            Method::ReplaceBack => layout::slot(slots, step.slot),
-            _ => layout::aside(slots, step.slot),
-        };
-        if vfs.stat(&to)?.is_some() {
-            // Left by an undo that was interrupted before its first step.
-            super::sweep::remove_object(vfs, slots, &to, to.path.name())?;
+        if let Some(before) = &step.before {
+            second_name(vfs, &super::evidence::tree_place(step), &layout::aside(slots, step.slot), before)?;
         }
-        if !before.is_directory() && vfs.link(&from, &to).is_ok() {
-            continue;
-        }
-        match &before.kind {
-            Kind::Directory => vfs.mkdir(&to)?,
-            Kind::Symlink { target } => vfs.symlink(target, &to)?,
-            Kind::File { .. } => {
-                let source = vfs.open(&from, Access::Read)?;
-                let content = &mut FileReader { vfs, file: &source, offset: 0 };
-                let (size, digest) = store_early(vfs, &to, content)?;
-                check_content(&from, before, size, digest)?;
-            }
-        }
-        let stat = vfs.stat(&from)?.ok_or_else(|| Error::new(Code::Foreign, format!("{from} is gone")))?;
-        if vfs.user() == 0 {
-            vfs.set_owner(&to, stat.uid, stat.gid)?;
-        }
-        if stat.kind != FileType::Symlink {
-            vfs.set_mode(&to, stat.mode)?;
-        }
-        for (name, value) in &before.metadata.xattrs {
-            vfs.set_xattr(&to, name, Some(value))?;
-        }
-        vfs.set_mtime(&to, stat.mtime)?;
     }
     Ok(())
+}
+
+/// Where objects cannot be exchanged: prepares an undo like any other transaction, with slots of its own that hold
+/// second names of what the update before has kept. So whatever becomes of it, the kept objects are still there.
+pub(super) fn stage_undo<V: Vfs>(vfs: &V, kept: Id, plan: &mut Plan) -> Result<(), Error> {
+    if plan.method == Method::Exchange {
+        return Ok(());
+    }
+    plan.slots = plan.transaction;
+    super::store::ensure_bare_dir(vfs, &layout::slots(plan.slots))?;
+    for step in plan.steps.iter_mut().filter(|step| !step.in_place) {
+        let Some(after) = &step.after else { continue };
+        let from = match step.before {
+            Some(_) => layout::aside(kept, step.slot),
+            None => layout::slot(kept, step.slot),
+        };
+        let to = layout::slot(plan.slots, step.slot);
+        second_name(vfs, &from, &to, after)?;
+        step.after_inode = vfs.stat(&to)?.map_or(0, |stat| stat.inode);
+    }
+    keep_old(vfs, plan.method, plan.slots, &plan.steps)
+}
+
+/// Gives an object a second name, or where that cannot be makes another one like it.
+fn second_name<V: Vfs>(vfs: &V, from: &Place, to: &Place, node: &Node) -> Result<(), Error> {
+    if !node.is_directory() && vfs.link(from, to).is_ok() {
+        return Ok(());
+    }
+    match &node.kind {
+        Kind::Directory => vfs.mkdir(to)?,
+        Kind::Symlink { target } => vfs.symlink(target, to)?,
+        Kind::File { .. } => {
+            let source = vfs.open(from, Access::Read)?;
+            let content = &mut FileReader { vfs, file: &source, offset: 0 };
+            let (size, digest) = store_early(vfs, to, content)?;
+            check_content(from, node, size, digest)?;
+        }
+    }
+    let stat = vfs.stat(from)?.ok_or_else(|| Error::new(Code::Foreign, format!("{from} is gone")))?;
+    if vfs.user() == 0 {
+        vfs.set_owner(to, stat.uid, stat.gid)?;
+    }
+    if stat.kind != FileType::Symlink {
+        vfs.set_mode(to, stat.mode)?;
+    }
+    for (name, value) in &node.metadata.xattrs {
+        vfs.set_xattr(to, name, Some(value))?;
+    }
+    Ok(vfs.set_mtime(to, stat.mtime)?)
 }
 
 /// Stores a content that comes before its transaction: the slot, its size and its digest.

@@ -73,12 +73,7 @@ impl Plan {
     #[must_use]
     pub fn inverse(self, transaction: [u8; 16]) -> Self {
         let steps = self.steps.into_iter().rev().map(Step::inverse).collect();
-        let method = match self.method {
-            Method::Exchange => Method::Exchange,
-            Method::Replace => Method::ReplaceBack,
-            Method::ReplaceBack => Method::Replace,
-        };
-        Self { transaction, method, state: None, manifest: None, steps, ..self }
+        Self { transaction, state: None, manifest: None, steps, ..self }
     }
 
     /// The bytes of the plan file, and their digest.
@@ -114,6 +109,12 @@ impl Plan {
         }
         let digest = Digest::of(&out);
         (out, digest)
+    }
+
+    /// Does a plan file that begins with these bytes hold no step?
+    pub fn is_empty(start: &[u8]) -> bool {
+        codec::decode_prefix::<v1::PlanHeader>(start)
+            .is_ok_and(|(header, _)| header.magic == v1::PLAN_MAGIC && header.steps == 0)
     }
 
     /// Reads a plan file.

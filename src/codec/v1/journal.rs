@@ -116,8 +116,6 @@ pub enum Method {
     Exchange,
     /// Variant 1: a second name of the old one is kept aside beforehand; the new one moves from the slot over the old.
     Replace,
-    /// Variant 2: the same for an undo of that: the new one moves from aside, the old one is kept in the slot.
-    ReplaceBack,
 }
 
 /// One step: this path goes from `before` to `after`.
