@@ -121,6 +121,7 @@ impl Watch {
             Input::Reject(Cause::new("requested", "words")),
             Input::Resume { session },
             Input::Resume { session: [self.session + 1; 16] },
+            Input::Hold { session: [self.session + 1; 16] },
             Input::Swept,
         ]
     }
@@ -144,7 +145,7 @@ impl Watch {
             self.records.clear();
             (self.durable, self.all_durable) = (0, 0);
         }
-        if let Input::Resume { session } = input {
+        if let Input::Resume { session } | Input::Hold { session } = input {
             self.session = session[0];
         }
         let mut effects = Vec::new();

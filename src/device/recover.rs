@@ -15,6 +15,10 @@ use crate::transaction::{Cause, Input, Method, Outcome, Plan, Record, State, Wor
 use crate::tree;
 use crate::vfs::{Access, Place, Session, Vfs};
 
+/// What is told of a trial that is used up, but stays.
+const HELD: &str =
+    "the trial is used up, but taking it back would destroy what was changed since: the new version stays on trial";
+
 /// What recovery did.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Recovered {
@@ -66,34 +70,58 @@ impl<V: Vfs> Engine<V> {
                 tracing::warn!(error = %error, "leavings of earlier transactions could not be removed");
             }
         } else {
-            let session = self.vfs.session()?.0;
-            if let State::Trial { facts, attempt, session: seen } = found
-                && facts.trial
-                && seen != session
-                && attempt >= facts.attempts
-            {
-                executor::can_revert(&self.vfs, &self.plan()?)?;
-            }
-            let lost = matches!(found, State::Trial { facts, .. } if facts.trial) && self.was_going_back()?;
-            let input = if lost {
-                executor::can_revert(&self.vfs, &self.plan()?)?;
-                Input::Reject(Cause::new("recovery.direction-lost", "steps were taken back, but no record says so"))
-            } else {
-                Input::Resume { session }
-            };
+            let (input, held) = self.resumption()?;
             self.resume(input, observer).or_else(|error| match error.code() {
                 // Recovery has done its work: what failed was the update.
                 Code::RolledBack => Ok(()),
                 _ => Err(error),
             })?;
+            if let Some(error) = held {
+                return Err(error);
+            }
         }
         let cause = self.records.iter().find_map(|record| match record {
             Record::Revert { cause, detail } if found != State::Idle => Some(format!("{cause}: {detail}")),
             _ => None,
         });
-        let outcome = if found == State::Idle { None } else { executor::outcome(self.state, &self.records) };
         let trial = matches!(self.state, State::Trial { .. });
+        let cause = cause.or_else(|| match self.state {
+            State::Trial { facts, attempt, .. } if attempt > facts.attempts => {
+                Some(format!("{}: {HELD}", Code::Changed.as_str()))
+            }
+            _ => None,
+        });
+        let outcome = if found == State::Idle { None } else { executor::outcome(self.state, &self.records) };
         Ok(Recovered { outcome, trial, version: self.current()?.version, cause })
+    }
+
+    /// With which input a transaction goes on that was found half-way or on trial; and the error to tell once, where a
+    /// trial is used up but going back would destroy what others have done since.
+    fn resumption(&self) -> Result<(Input, Option<Error>), Error> {
+        let session = self.vfs.session()?.0;
+        let (facts, attempt, seen) = match self.state {
+            State::Trial { facts, attempt, session } if facts.trial => (facts, attempt, session),
+            _ => return Ok((Input::Resume { session }, None)),
+        };
+        if self.was_going_back()? {
+            // Half of it is taken back already: a tree that nothing may start from.
+            executor::can_revert(&self.vfs, &self.plan()?).map_err(|error| {
+                Error::new(Code::Stuck, "a trial was being taken back, which cannot be finished").because(error)
+            })?;
+            let cause = Cause::new("recovery.direction-lost", "steps were taken back, but no record says so");
+            return Ok((Input::Reject(cause), None));
+        }
+        if seen != session && attempt >= facts.attempts {
+            match executor::can_revert(&self.vfs, &self.plan()?) {
+                Err(error) if matches!(error.code(), Code::Changed | Code::Stray) => {
+                    let findings = error.findings().0.to_vec();
+                    let told = Error::new(error.code(), HELD).because(error).listing(findings);
+                    return Ok((Input::Hold { session }, (attempt == facts.attempts).then_some(told)));
+                }
+                other => other?,
+            }
+        }
+        Ok((Input::Resume { session }, None))
     }
 
     /// Is the tree what it should be? During a trial: what the new version should be.

@@ -87,6 +87,11 @@ pub enum Input {
         /// The session it runs in.
         session: [u8; 16],
     },
+    /// A process has found a trial that is used up, but cannot be taken back without destroying what others did.
+    Hold {
+        /// The session it runs in.
+        session: [u8; 16],
+    },
     /// The leavings are gone.
     Swept,
 }
@@ -200,9 +205,21 @@ impl State {
             (S::Trial { .. }, I::Confirm) => Self::confirm(out),
             (S::Trial { facts, .. }, I::Reject(cause)) => facts.revert(cause, out),
             (S::Trial { facts, .. }, I::Resume { .. }) if !facts.trial => Self::confirm(out),
-            (S::Trial { session: seen, .. }, I::Resume { session }) if seen == session => self,
+            (S::Trial { session: seen, .. }, I::Resume { session }) if seen == session => {
+                // The record that counts this boot is perhaps in the cache only, as above.
+                out.push(E::SyncJournal);
+                self
+            }
+            // Told once; from then on it waits for a decision, and says so.
+            (S::Trial { facts, attempt, .. }, I::Hold { session }) if facts.trial && attempt >= facts.attempts => {
+                if attempt > facts.attempts {
+                    return Ok(self);
+                }
+                out.extend([E::Append(Record::Trying { attempt: attempt + 1, session }), E::SyncJournal]);
+                S::Trial { facts, attempt: attempt + 1, session }
+            }
             (S::Trial { facts, attempt, .. }, I::Resume { .. }) if attempt >= facts.attempts => {
-                facts.revert(Cause::new("trial.attempts", format!("not confirmed after {attempt} boots")), out)
+                facts.revert(Cause::new("trial.attempts", format!("not confirmed after {} boots", facts.attempts)), out)
             }
             (S::Trial { facts, attempt, .. }, I::Resume { session }) => {
                 out.extend([E::Append(Record::Trying { attempt: attempt + 1, session }), E::SyncJournal]);

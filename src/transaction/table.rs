@@ -77,6 +77,7 @@ pub fn states() -> Vec<State> {
         State::Applying { facts: at_once, next: 1 },
         State::Trial { facts, attempt: 0, session: SESSION },
         State::Trial { facts, attempt: 2, session: SESSION },
+        State::Trial { facts, attempt: 3, session: SESSION },
         State::Trial { facts: at_once, attempt: 0, session: SESSION },
         State::Reverting { facts, left: 2 },
         State::Reverting { facts, left: 1 },
@@ -99,6 +100,7 @@ pub fn inputs() -> Vec<Input> {
         Input::Reject(Cause::new("cause", "")),
         Input::Resume { session: SESSION },
         Input::Resume { session: OTHER_SESSION },
+        Input::Hold { session: OTHER_SESSION },
         Input::Swept,
     ]
 }
@@ -146,6 +148,7 @@ fn show_input(input: &Input) -> String {
         Input::Surveyed(survey) => format!("Surveyed ({survey:?})"),
         Input::Resume { session } if *session == SESSION => "Resume (same boot)".into(),
         Input::Resume { .. } => "Resume (another boot)".into(),
+        Input::Hold { .. } => "Hold (another boot)".into(),
         other => format!("{other:?}"),
     }
 }

@@ -244,6 +244,18 @@ impl SimVfs {
         Self { shared: Arc::new(Mutex::new(state)) }
     }
 
+    /// The disk as the next process finds it when this one was killed at the call of [`SimVfs::crash_at`]: nothing is
+    /// lost, and the session is the same.
+    #[must_use]
+    pub fn killed(&self) -> Self {
+        let next = self.fork();
+        {
+            let mut state = next.state();
+            (state.crashed, state.crash_at) = (false, None);
+        }
+        next
+    }
+
     /// The disk after an orderly shutdown and start: everything pending is durable, the session is another one, and
     /// the faults and counters are gone.
     pub fn reboot_clean(&self) -> Self {
