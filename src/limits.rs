@@ -39,6 +39,9 @@ pub const RECORD_TEXT: usize = 1024;
 
 /// Most generations whose undo data is kept.
 pub const KEEP: u32 = 64;
+/// Updates that change nothing of the tree which are kept beside those that count. Each costs a folder and some small
+/// reads at every sweep; more than this in a row is no history that somebody goes back through.
+pub const EMPTY_UPDATES: u32 = 64;
 /// Longest chain of manifest deltas before a full manifest is written again.
 pub const MANIFEST_DELTAS: usize = 32;
 /// Largest plan, state or manifest file that is read back, in bytes.

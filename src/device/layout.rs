@@ -13,7 +13,7 @@
 //! generations/<id>/plan      the steps that made it from its parent
 //! generations/<id>/slots/<n> new objects before, old ones after
 //! generations/<id>/aside/<n> old objects, where the file system cannot exchange
-//! set-aside/<id>-<n>         what a sweep found and did not know; never deleted
+//! set-aside/<id>-<folder>-<n> what a sweep found there and did not know; never deleted
 //! ```
 
 use crate::model::TreePath;
@@ -123,8 +123,11 @@ pub(super) fn set_asides() -> Place {
     at("set-aside")
 }
 
-pub(super) fn set_aside(id: Id, name: &[u8]) -> Place {
-    at(&format!("set-aside/{}-{}", hex(id), String::from_utf8_lossy(name)))
+/// Where an object of a transaction's folder goes, `slots/<n>` or `aside/<n>`.
+pub(super) fn set_aside(id: Id, object: &Place) -> Place {
+    let name = String::from_utf8_lossy(object.path.name());
+    let folder = object.path.parent().map(|folder| String::from_utf8_lossy(folder.name()).into_owned());
+    at(&format!("set-aside/{}-{}-{name}", hex(id), folder.unwrap_or_default()))
 }
 
 /// The name of an id.
@@ -152,9 +155,10 @@ mod tests {
     #[test]
     fn every_name_is_a_path_and_ids_read_back() {
         let id = [0xab; 16];
-        for place in [slot(id, 7), aside(id, 7), plan(id), manifest(id), set_aside(id, b"000001")] {
+        for place in [slot(id, 7), aside(id, 7), plan(id), manifest(id), set_aside(id, &slot(id, 1))] {
             assert!(!place.path.is_root(), "{place}");
         }
+        assert_ne!(set_aside(id, &slot(id, 1)), set_aside(id, &aside(id, 1)), "one is lost to the other");
         assert_eq!(unhex(hex(id).as_bytes()), Some(id));
         assert_eq!(unhex(b"ABABABABABABABABABABABABABABABAB"), None);
         assert_eq!(unhex("\u{e9}".repeat(16).as_bytes()), None);

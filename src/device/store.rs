@@ -158,11 +158,16 @@ pub(super) fn holds<V: Vfs>(vfs: &V, at: &Place, digest: Digest) -> Result<bool,
 
 /// Reads a whole file of bounded size.
 pub(super) fn read_file<V: Vfs>(vfs: &V, at: &Place, limit: u64) -> Result<Vec<u8>, Error> {
-    let file = vfs.open(at, Access::Read)?;
     let size = vfs.stat(at)?.map_or(0, |stat| stat.size);
     if size > limit {
         return Err(Error::new(Code::Limit, format!("{at} is larger than {limit} bytes")));
     }
+    read_start(vfs, at, size)
+}
+
+/// Reads the first bytes of a file, as many as there are.
+pub(super) fn read_start<V: Vfs>(vfs: &V, at: &Place, size: u64) -> Result<Vec<u8>, Error> {
+    let file = vfs.open(at, Access::Read)?;
     let mut bytes = vec![0; usize::try_from(size).unwrap_or(0)];
     let mut done = 0;
     while done < bytes.len() {

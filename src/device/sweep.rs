@@ -3,9 +3,11 @@
 use super::executor::current;
 use super::history;
 use super::layout::{self, Id};
+use super::store;
 use super::store::Generation;
 use crate::error::Error;
-use crate::transaction::{Record, State};
+use crate::limits;
+use crate::transaction::{Plan, Record, State};
 use crate::vfs::{FileType, Place, Rename, Vfs};
 use std::collections::BTreeSet;
 
@@ -24,8 +26,8 @@ pub(super) fn collect<V: Vfs>(vfs: &V, current: Id, keep: u32) -> Result<(), Err
     let mut generations = BTreeSet::new();
     let mut manifests = BTreeSet::new();
     let mut next = Some(current);
-    for depth in 0..=keep {
-        let Some(id) = next else { break };
+    let (mut depth, mut changes, mut empty) = (0, 0, 0);
+    while let Some(id) = next {
         if depth > 0 && vfs.stat(&layout::generation_state(id))?.is_none() {
             break;
         }
@@ -39,9 +41,17 @@ pub(super) fn collect<V: Vfs>(vfs: &V, current: Id, keep: u32) -> Result<(), Err
         };
         generations.insert(id);
         manifests.extend(generation.manifests.iter().copied());
-        if depth < keep {
-            with_undo.insert(id);
+        if changes == keep {
+            break;
         }
+        with_undo.insert(id);
+        // An update that changed nothing but the version must not displace what can take back one that did.
+        if empty < limits::EMPTY_UPDATES && is_empty(vfs, id) {
+            empty += 1;
+        } else {
+            changes += 1;
+        }
+        depth += 1;
         next = generation.parent;
     }
     for name in sorted(vfs, &layout::generations())? {
@@ -59,6 +69,11 @@ pub(super) fn collect<V: Vfs>(vfs: &V, current: Id, keep: u32) -> Result<(), Err
     Ok(())
 }
 
+/// Has a generation been made by an update without steps? Where that cannot be told it counts as any other.
+fn is_empty<V: Vfs>(vfs: &V, id: Id) -> bool {
+    store::read_start(vfs, &layout::plan(id), limits::SMALL_FILE).is_ok_and(|bytes| Plan::is_empty(&bytes))
+}
+
 /// Removes the undo data of a generation, and unless `keep_state` the generation as well.
 fn remove_generation<V: Vfs>(vfs: &V, id: Id, keep_state: bool) -> Result<(), Error> {
     if vfs.stat(&layout::plan(id))?.is_some() {
@@ -71,7 +86,7 @@ fn remove_generation<V: Vfs>(vfs: &V, id: Id, keep_state: bool) -> Result<(), Er
         // From the last to the first: nothing depends on it, but the order is always the same.
         for name in sorted(vfs, &directory)?.into_iter().rev() {
             if let Ok(path) = directory.path.join(&name) {
-                remove_object(vfs, id, &Place { root: directory.root, path }, &name)?;
+                remove_object(vfs, id, &Place { root: directory.root, path })?;
             }
         }
         vfs.remove_dir(&directory)?;
@@ -86,14 +101,14 @@ fn remove_generation<V: Vfs>(vfs: &V, id: Id, keep_state: bool) -> Result<(), Er
 }
 
 /// Removes one stored object. A directory that holds something was filled by somebody else: it is set aside.
-pub(super) fn remove_object<V: Vfs>(vfs: &V, id: Id, at: &Place, name: &[u8]) -> Result<(), Error> {
+pub(super) fn remove_object<V: Vfs>(vfs: &V, id: Id, at: &Place) -> Result<(), Error> {
     match vfs.stat(at)? {
         None => Ok(()),
         Some(stat) if stat.kind != FileType::Directory => Ok(vfs.remove_file(at)?),
         Some(_) if vfs.list(at)?.is_empty() => Ok(vfs.remove_dir(at)?),
         Some(_) => {
             super::store::ensure_dir(vfs, &layout::set_asides())?;
-            let to = layout::set_aside(id, name);
+            let to = layout::set_aside(id, at);
             tracing::warn!(path = %to, "a directory that was to be removed holds something unknown and is set aside");
             Ok(vfs.rename(at, &to, Rename::NoReplace)?)
         }
