@@ -101,9 +101,14 @@ impl<V: Vfs> Engine<V> {
         tree::Index::decode(&bytes).ok()
     }
 
-    /// Records the stat cache. It is only a cache: nothing is lost if it is.
-    pub fn write_index(&self, index: &tree::Index) -> Result<(), Error> {
-        store::replace_file(&self.vfs, &layout::index_new(), &layout::index(), &index.encode())
+    /// Records the stat cache. It is only a cache: nothing is lost if it is. What it describes becomes durable with it,
+    /// since what was read may be in the kernel's cache only.
+    pub fn write_index(&mut self, index: &tree::Index) -> Result<(), Error> {
+        self.require_whole()?;
+        let synced = self.vfs.sync_all().map_err(|error| store::sync_failed(&self.vfs, error));
+        self.notice(synced)?;
+        let result = store::replace_file(&self.vfs, &layout::index_new(), &layout::index(), &index.encode());
+        self.notice(result)
     }
 }
 

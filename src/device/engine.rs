@@ -8,6 +8,7 @@ use super::observer::Observer;
 use super::preflight;
 use super::stage::Stager;
 use super::store::{self, Config, Generation};
+use super::sweep;
 use crate::codec::{self, v1};
 use crate::error::{Code, Error};
 use crate::journal::{Journal, JournalError};
@@ -68,9 +69,17 @@ impl<V: Vfs> Engine<V> {
 
     /// Changes what the tree trusts and keeps.
     pub fn set_config(&mut self, config: Config) -> Result<(), Error> {
-        config.write(&self.vfs)?;
+        self.require_whole()?;
+        let result = config.write(&self.vfs);
+        self.notice(result)?;
         self.config = config;
         Ok(())
+    }
+
+    /// After a failed sync nothing goes on, even where the mark of it could not be written.
+    pub(super) fn notice<T>(&mut self, result: Result<T, Error>) -> Result<T, Error> {
+        self.broken |= matches!(&result, Err(error) if error.code() == Code::SyncFailed);
+        result
     }
 
     /// What happened so far, the oldest first.
@@ -130,6 +139,14 @@ impl<V: Vfs> Engine<V> {
             return Err(Error::new(Code::PackageFormat, "the changes do not lead to the tree that was promised"));
         }
         let checked = preflight::check(&self.vfs, &request.changes, before, policy, observer)?;
+        let version = request.version.clone().unwrap_or_else(|| base.version.clone());
+        let same = (&version, digest, policy) == (&base.version, base.digest, base.policy);
+        if same && checked.order.is_empty() && !request.settings.trial {
+            // Nothing happens, so nothing is noted, and no undo data is displaced. What was stored beforehand goes.
+            sweep::collect(&self.vfs, base.id, self.config.keep)?;
+            let to = base.version.clone();
+            return Ok(Report { transaction: String::new(), from: base.version, to, steps: 0, trial: false });
+        }
 
         let id = match request.id {
             Some(id) => id,
@@ -142,7 +159,7 @@ impl<V: Vfs> Engine<V> {
         let generation = Generation {
             id,
             parent: Some(base.id),
-            version: request.version.clone().unwrap_or_else(|| base.version.clone()),
+            version,
             digest,
             manifests: Vec::new(),
             policy,
@@ -249,11 +266,8 @@ impl<V: Vfs> Engine<V> {
         settings: &Settings,
     ) -> Result<Record, Error> {
         let current = self.current_id();
-        if let Err(error) = self.journal.settle(&self.vfs) {
-            self.broken = true;
-            executor::mark_poisoned(&self.vfs);
-            return Err(Error::new(Code::SyncFailed, "a sync failed: what is on the disk is not known").because(error));
-        }
+        let settled = self.journal.settle(&self.vfs).map_err(|error| store::sync_failed(&self.vfs, error));
+        self.notice(settled)?;
         self.journal.turn(&self.vfs, current).map_err(journal_error)?;
         self.records.clear();
         self.state = State::Idle;

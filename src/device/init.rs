@@ -19,6 +19,8 @@ impl<V: Vfs> Engine<V> {
             return Err(Error::new(Code::Initialised, "the tree is under surefoot's care already"));
         }
         super::engine::refuse_elsewhere(&vfs)?;
+        // That of an init whose own sync failed.
+        super::recover::refuse_poisoned(&vfs)?;
         let capabilities = {
             store::ensure_dir(&vfs, &layout::scratch())?;
             vfs.capabilities(&layout::scratch())?
@@ -62,7 +64,7 @@ impl<V: Vfs> Engine<V> {
         store::write_file(&vfs, &layout::poison(), &Session::default().0)?;
         config.write(&vfs)?;
         Journal::create(&vfs, &layout::journal_new(), vfs.fresh_id()?, id)?;
-        vfs.sync_all()?;
+        vfs.sync_all().map_err(|error| store::sync_failed(&vfs, error))?;
         vfs.rename(&layout::journal_new(), &layout::journal(), Rename::NoReplace)?;
         vfs.sync_all().map_err(|error| store::sync_failed(&vfs, error))?;
         history::append(

@@ -6,6 +6,7 @@ mod faults;
 mod nested;
 mod oracle;
 mod random;
+mod regressions;
 mod workload;
 
 use oracle::{ACTS, Act, Promise, judge, perform};

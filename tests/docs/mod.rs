@@ -108,6 +108,24 @@ fn every_shell_block_runs_as_it_is_printed() {
     assert!(ran > 0, "no page has a shell block");
 }
 
+/// The program is built already, so the first two lines, which build it and put it on the path, are left out.
+#[test]
+fn the_readme_by_hand_runs_as_it_is_printed() {
+    let text = read("README.md");
+    let block = text.split("## By hand\n\n```sh\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let (install, rest) = block.split_once("\ncd ").unwrap();
+    let known = ["cargo install --path . --root ~/.local --quiet", "export PATH=\"$HOME/.local/bin:$PATH\""];
+    assert_eq!(install.lines().collect::<Vec<_>>(), known);
+    assert!(rest.matches("surefoot ").count() > 8, "{rest}");
+    let folder = tempfile::tempdir().unwrap();
+    let program = Path::new(env!("CARGO_BIN_EXE_surefoot")).parent().unwrap();
+    let mut shell = std::process::Command::new("sh");
+    shell.args(["-eu", "-c", &format!("cd {rest}")]).current_dir(&folder).env("TMPDIR", folder.path());
+    shell.env("PATH", format!("{}:{}", program.display(), search_path())).env_remove("SUREFOOT_ROOT");
+    let output = shell.output().unwrap();
+    assert!(output.status.success(), "{}: {}", output.status, String::from_utf8_lossy(&output.stderr));
+}
+
 #[test]
 fn a_link_that_leads_nowhere_is_found() {
     assert_eq!(broken_links("docs/ARCHITECTURE.md", "[a](crash-safety.md) [b](../src/lib.rs)"), [""; 0]);

@@ -50,7 +50,7 @@ pub(super) fn run(asked: &Init, global: &Global, output: &Output) -> Result<(), 
         keys: keyring.keys().map(PublicKey::to_pem).collect(),
         ..Config::default()
     };
-    let engine = Engine::init(managed.open_or_create()?, config, &version, Some(&manifest))?;
+    let mut engine = Engine::init(managed.open_or_create()?, config, &version, Some(&manifest))?;
     // Everything that was scanned is durable now, so the cache is true after a crash too.
     engine.write_index(&index)?;
     let adopted = Adopted {

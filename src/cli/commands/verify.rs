@@ -8,7 +8,6 @@ use crate::device::Engine;
 use crate::error::{Code, Error};
 use crate::model::{Finding, Manifest};
 use crate::tree::{self, Verification, Walk};
-use crate::vfs::Vfs as _;
 use serde::Serialize;
 
 #[derive(Serialize)]
@@ -19,10 +18,10 @@ struct Verified {
 }
 
 pub(super) fn run(asked: &Verify, global: &Global, output: &Output) -> Result<(), Error> {
-    let engine = Managed::of(global)?.engine()?;
+    let mut engine = Managed::of(global)?.engine()?;
     let meter = Meter::new(output);
     let (generation, manifest) = engine.expected()?;
-    let clean = if asked.quick { None } else { read_all(&engine, &manifest, &meter)? };
+    let clean = if asked.quick { None } else { read_all(&mut engine, &manifest, &meter)? };
     let Verification { findings, checked_files, hashed_bytes } = match clean {
         Some(clean) => clean,
         None => engine.verify(!asked.quick, &meter)?,
@@ -50,14 +49,12 @@ pub(super) fn run(asked: &Verify, global: &Global, output: &Output) -> Result<()
 
 /// Reads the whole tree once, and if it is what it should be records what its files look like. Nothing if it is not:
 /// then it is compared path by path.
-fn read_all(engine: &Engine, manifest: &Manifest, meter: &Meter<'_>) -> Result<Option<Verification>, Error> {
+fn read_all(engine: &mut Engine, manifest: &Manifest, meter: &Meter<'_>) -> Result<Option<Verification>, Error> {
     let how = Walk { policy: manifest.policy(), state_inside: true };
     let Ok((found, index)) = tree::scan_indexed(engine.vfs(), &how, None, &meter.check()) else { return Ok(None) };
     if !tree::changes(manifest, &found).is_empty() {
         return Ok(None);
     }
-    // What was read may be in the cache only.
-    engine.vfs().sync_all()?;
     engine.write_index(&index)?;
     let files = || found.entries().iter().filter(|entry| entry.node.is_file());
     Ok(Some(Verification {
