@@ -6,10 +6,10 @@
 
 use super::files::{beside, failed};
 use super::progress::Meter;
-use crate::device::{Config, Engine, PackageSettings};
+use crate::device::{Config, Engine, Observer, PackageSettings, PatchExecutor};
 use crate::error::{Code, Error};
 use crate::limits;
-use crate::model::{Entry, Kind, Manifest, Node, TreePath};
+use crate::model::{Difference, Entry, Finding, Kind, Manifest, Node, Operations, PatchPackageInfo, Policy, TreePath};
 use crate::package::{Package, Source};
 use crate::tree::{self, Depth};
 use crate::trust::{Keyring, SecretKey};
@@ -36,11 +36,100 @@ pub(super) struct Proof<'a> {
 /// again.
 pub(super) fn run(proof: &Proof<'_>, output: &Path, meter: &Meter<'_>) -> Result<(), Error> {
     let scratch = Scratch::create(output)?;
-    prove(proof, &scratch.0, meter).map_err(|error| match error.code() {
-        // Room for the copy is what lacks, not a good package.
+    prove(proof, &scratch.0, meter).map_err(unless_here)
+}
+
+/// What is to be proved of a package of the service manifest.
+pub(super) struct EntryProof<'a> {
+    /// The package.
+    pub(super) package: &'a Path,
+    /// Its entry.
+    pub(super) info: &'a PatchPackageInfo,
+    /// What it does.
+    pub(super) operations: &'a Operations,
+    /// Content and place of the tree that it starts from.
+    pub(super) old: (&'a Manifest, &'a OsVfs),
+    /// What it must lead to, as far as a tar.gz carries it.
+    pub(super) new: &'a Manifest,
+    /// Who has signed it.
+    pub(super) signer: Option<&'a SecretKey>,
+}
+
+/// The same for a package of the service manifest, with the applier of these.
+pub(super) fn run_entry(proof: &EntryProof<'_>, output: &Path, observer: &dyn Observer) -> Result<(), Error> {
+    let scratch = Scratch::create(output)?;
+    prove_entry(proof, &scratch.0, observer).map_err(unless_here)
+}
+
+/// Room for the copy, or the like, may be what lacks, and not a good package.
+fn unless_here(error: Error) -> Error {
+    match error.code() {
         Code::Space | Code::Inodes | Code::Io | Code::Metadata | Code::FileSystem | Code::CaseCollision => error,
         code => Error::new(code, "the package was built, but does not do what it should").because(error),
-    })
+    }
+}
+
+fn prove_entry(proof: &EntryProof<'_>, scratch: &Path, observer: &dyn Observer) -> Result<(), Error> {
+    let (old, source) = proof.old;
+    let under = |manifest: &Manifest| {
+        let unfit = |error| Error::new(Code::Internal, "a tree does not fit its own policy").because(error);
+        manifest.clone().under(Policy::default()).map_err(unfit)
+    };
+    let (old, new) = (under(old)?, under(proof.new)?);
+    let operations = proof.operations;
+    let lists = [
+        operations.replace_files(),
+        operations.replace_directories(),
+        operations.delete_files(),
+        operations.delete_directories(),
+    ];
+    let mut touched: BTreeSet<TreePath> = BTreeSet::new();
+    for listed in lists.into_iter().flatten() {
+        touched.insert(listed.clone());
+        touched.extend(old.below(listed).chain(new.below(listed)).map(|entry| entry.path.clone()));
+    }
+    let mut paths = touched.clone();
+    add_what_belongs(&mut paths, &old);
+    let vfs = OsVfs::open_or_create_state(&scratch.join("tree"), &scratch.join("state"))?;
+    copy(source, &vfs, &old, &paths)?;
+    drop(Engine::init(vfs, Config::default(), "", Some(&old))?);
+    let mut executor =
+        PatchExecutor::with(OsVfs::open_or_create_state(&scratch.join("tree"), &scratch.join("state"))?)?;
+    let mut keyring = Keyring::new();
+    if let Some(signer) = proof.signer {
+        keyring.insert(signer.public())?;
+    }
+    executor.trust(&keyring)?;
+    executor.allow_unsigned(proof.signer.is_none()).allow_downgrade(true);
+    let mut info = proof.info.clone();
+    let not_text = || Error::new(Code::Path, format!("{} is not text", proof.package.display()));
+    let package = fs::canonicalize(proof.package).map_err(|error| failed("open", proof.package, error))?;
+    info.url = package.to_str().ok_or_else(not_text)?.to_owned();
+    let listed = std::mem::take(&mut info.operations);
+    executor.apply_patch_observed(&info, &listed, observer)?;
+    let engine = executor.engine();
+    let mut findings = Vec::new();
+    for path in touched {
+        let found = tree::node_at(engine.vfs(), &Place::tree(&path))?;
+        let difference = match (&found, new.get(&path)) {
+            (Some(found), Some(wanted)) if same_for_tar(found, wanted) => continue,
+            (None, None) => continue,
+            (Some(found), Some(wanted)) => found.kind.difference(&wanted.kind).unwrap_or(Difference::Mode),
+            (None, Some(_)) => Difference::Missing,
+            (Some(_), None) => Difference::Unexpected,
+        };
+        findings.push(Finding { path, difference });
+    }
+    if !findings.is_empty() {
+        return Err(Error::new(Code::Internal, "the copy is not what it should be").listing(findings));
+    }
+    engine.rollback(observer)?;
+    compare(engine.vfs(), &old, &paths.into_iter().collect::<Vec<_>>(), &|_, _| ())
+}
+
+/// Nothing that a tar.gz carries differs.
+pub(super) fn same_for_tar(before: &Node, after: &Node) -> bool {
+    before.kind == after.kind && before.metadata.mode & 0o777 == after.metadata.mode & 0o777
 }
 
 fn prove(proof: &Proof<'_>, scratch: &Path, meter: &Meter<'_>) -> Result<(), Error> {
@@ -81,9 +170,9 @@ fn prove(proof: &Proof<'_>, scratch: &Path, meter: &Meter<'_>) -> Result<(), Err
     let mut engine = Engine::init(vfs, config, from, Some(&old))?;
     let settings = PackageSettings { allow_downgrade: true, ..PackageSettings::default() };
     engine.apply(package, &settings, meter)?;
-    compare(engine.vfs(), proof.new, &paths, meter)?;
+    compare(engine.vfs(), proof.new, &paths, &meter.check())?;
     engine.rollback(meter)?;
-    compare(engine.vfs(), &old, &paths, meter)
+    compare(engine.vfs(), &old, &paths, &meter.check())
 }
 
 fn open(path: &Path) -> Result<BufReader<File>, Error> {
@@ -91,8 +180,13 @@ fn open(path: &Path) -> Result<BufReader<File>, Error> {
     Ok(BufReader::with_capacity(limits::COPY_BUFFER, file))
 }
 
-fn compare(vfs: &OsVfs, manifest: &Manifest, paths: &[TreePath], meter: &Meter<'_>) -> Result<(), Error> {
-    let verification = tree::verify(vfs, manifest, false, Depth::Touched(paths), &meter.check())?;
+fn compare(
+    vfs: &OsVfs,
+    manifest: &Manifest,
+    paths: &[TreePath],
+    progress: &(dyn Fn(u64, u64) + Sync),
+) -> Result<(), Error> {
+    let verification = tree::verify(vfs, manifest, false, Depth::Touched(paths), progress)?;
     if verification.findings.is_empty() {
         return Ok(());
     }
@@ -220,5 +314,50 @@ fn open_up(directory: &Path) {
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             open_up(&entry.path());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::package::legacy::LegacyWriter;
+
+    fn path(text: &str) -> TreePath {
+        TreePath::parse(text).unwrap()
+    }
+
+    /// A package that can be read to its end, and is signed, but does not lead to what was promised: only applying it
+    /// shows that.
+    #[test]
+    fn a_package_of_the_service_manifest_that_leads_elsewhere_is_no_good() {
+        let folder = tempfile::tempdir().unwrap();
+        let tree = |name: &str, files: &[(&str, &str)]| {
+            let root = folder.path().join(name);
+            fs::create_dir(&root).unwrap();
+            files.iter().for_each(|(path, content)| fs::write(root.join(path), content).unwrap());
+            let vfs = OsVfs::open_tree(&root).unwrap();
+            let walk = tree::Walk { policy: Policy::default(), state_inside: true };
+            let manifest = tree::scan(&vfs, &walk, &|_, _| ()).unwrap();
+            (vfs, manifest)
+        };
+        let (vfs, old) = tree("old", &[("a", "1"), ("b", "1"), ("c", "1")]);
+        let (_, new) = tree("new", &[("a", "2"), ("b", "1")]);
+        let (_, other) = tree("other", &[("a", "3"), ("b", "1")]);
+        let (_, more) = tree("more", &[("a", "2"), ("b", "1"), ("c", "1")]);
+        let operations = Operations::new(vec![path("a")], Vec::new(), vec![path("c")], Vec::new()).unwrap();
+        let package = folder.path().join("p.tar.gz");
+        let mut writer = LegacyWriter::new(File::create(&package).unwrap(), &operations);
+        writer.file(&path("a"), 0o644, 1, &mut &b"2"[..]).unwrap();
+        writer.finish().unwrap();
+        let info = PatchPackageInfo { operations: (&operations).try_into().unwrap(), ..PatchPackageInfo::default() };
+        let prove = |new: &Manifest| {
+            let (old, operations) = ((&old, &vfs), &operations);
+            let proof = EntryProof { package: &package, info: &info, operations, old, new, signer: None };
+            run_entry(&proof, &package, &())
+        };
+        prove(&new).unwrap();
+        assert_eq!(prove(&other).unwrap_err().code(), Code::Internal, "another content");
+        assert_eq!(prove(&more).unwrap_err().code(), Code::Internal, "it deletes too much");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 5, "nothing is left of the copies");
     }
 }

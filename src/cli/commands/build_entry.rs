@@ -6,10 +6,11 @@ use crate::cli::args::Build;
 use crate::cli::files::{Draft, failed, open_package};
 use crate::cli::output::{Output, bytes};
 use crate::cli::progress::Meter;
+use crate::cli::prove::{self, EntryProof, same_for_tar};
 use crate::error::{Code, Error};
 use crate::limits;
 use crate::model::{Kind, Manifest, Node, Operations, PatchOperations, PatchPackageInfo, Policy, TreePath};
-use crate::package::legacy::{LegacyError, LegacyWriter, read_members, verify_bytes};
+use crate::package::legacy::{LegacyWriter, verify_bytes};
 use crate::tree;
 use crate::trust::SecretKey;
 use crate::vfs::{Access, OsVfs, Place, Vfs};
@@ -38,7 +39,7 @@ pub(super) fn run(asked: &Build, (old, new): (&Path, &Path), keys: &[SecretKey],
         _ => return Err(usage("the entry of a tar.gz package has room for one signature")),
     };
     let meter = Meter::new(output);
-    let (_, old) = read_tree(old, asked.identity, &meter)?;
+    let (old_vfs, old) = read_tree(old, asked.identity, &meter)?;
     let (vfs, new) = read_tree(new, asked.identity, &meter)?;
     drop(meter);
     let operations = operations(&old, &new)?;
@@ -47,7 +48,18 @@ pub(super) fn run(asked: &Build, (old, new): (&Path, &Path), keys: &[SecretKey],
     let write_failed = |error| failed("write", &asked.output, error);
     write(&new, &vfs, &operations, out)?.flush().map_err(write_failed)?;
     let info = describe(asked, &operations, draft.temporary(), key)?;
-    prove(draft.temporary(), &info, &operations)?;
+    if !asked.no_prove {
+        output.message("proving: it is applied to a copy, and taken back");
+        let proof = EntryProof {
+            package: draft.temporary(),
+            info: &info,
+            operations: &operations,
+            old: (&old, &old_vfs),
+            new: &new,
+            signer: key,
+        };
+        prove::run_entry(&proof, &asked.output, &Meter::new(output))?;
+    }
     draft.complete()?;
     let text = info.to_json()?;
     if let Some(path) = &asked.entry {
@@ -107,11 +119,6 @@ fn operations(old: &Manifest, new: &Manifest) -> Result<Operations, Error> {
     let keep = |paths: BTreeSet<TreePath>| paths.into_iter().filter(|path| stays(path)).collect::<Vec<_>>();
     let gone: Vec<TreePath> = gone_directories.iter().filter(|path| !is_within(path, &replaced)).cloned().collect();
     Ok(Operations::new(keep(files), replaced.iter().cloned().collect(), keep(gone_files), gone)?)
-}
-
-/// Nothing that a tar.gz carries differs.
-fn same_for_tar(before: &Node, after: &Node) -> bool {
-    before.kind == after.kind && before.metadata.mode & 0o777 == after.metadata.mode & 0o777
 }
 
 fn not_root(path: TreePath) -> Result<TreePath, Error> {
@@ -200,10 +207,4 @@ fn describe(
         info.set_signature(&key.sign(b"", &bytes).0);
     }
     Ok(info)
-}
-
-/// Reads the package as a device will, down to the last member.
-fn prove(package: &Path, info: &PatchPackageInfo, operations: &Operations) -> Result<(), Error> {
-    verify_bytes(open_package(package)?, info, &mut |_| ())?;
-    Ok(read_members::<LegacyError>(open_package(package)?, operations, u64::MAX, &mut |_| Ok(()))?)
 }
