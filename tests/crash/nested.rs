@@ -1,14 +1,16 @@
 //! The power fails again while recovery is at work, and again while that is recovered.
 
-use super::oracle::{ACTS, Promise, judge, perform, recover};
-use super::workload::{Prepared, WORKLOADS};
+use super::oracle::{ACTS, Act, Promise, judge, perform, recover};
+use super::workload::{Prepared, WORKLOADS, Workload};
 use super::{PROFILES, options, seed};
 use rayon::prelude::*;
-use std::collections::HashSet;
-use std::sync::atomic::{AtomicU64, Ordering};
-use surefoot::crashtest::judge_images;
+use std::collections::{HashMap, HashSet};
+use surefoot::crashtest::{Tally, judge_images};
 use surefoot::vfs::SimVfs;
 use surefoot::vfs::sim::{Budget, Profile};
+
+/// The workloads of at most three steps that differ in kind: removal and replacement, metadata, one new object.
+const SMALL: [&str; 3] = ["removal first", "mode only", "zero-byte file"];
 
 /// What recovery may promise: once it has gone back, or gone forward, that holds.
 fn recovered_promise(result: &Result<surefoot::device::Status, String>, promise: Promise) -> Promise {
@@ -21,66 +23,96 @@ fn recovered_promise(result: &Result<surefoot::device::Status, String>, promise:
     }
 }
 
-/// Depth 2: recovery of a sample of the images of every crash point is cut at every call.
-#[test]
-fn recovery_is_cut_at_every_call() {
-    let judged = AtomicU64::new(0);
-    let failures: Vec<String> = WORKLOADS
-        .par_iter()
-        .flat_map(|workload| ACTS.par_iter().map(move |act| (workload, *act)))
-        .flat_map(|(workload, act)| {
-            [Profile::Somc, Profile::PerInode, Profile::Posix]
-                .into_par_iter()
-                .map(move |profile| (workload, act, profile))
-        })
-        .filter_map(|(workload, act, profile)| {
-            let prepared = Prepared::new(workload, options(profile));
-            let whole = prepared.disk.fork();
-            perform(act, &prepared, &whole);
-            let mut outer_seen = HashSet::new();
-            for at in 0..=whole.calls() {
-                let vfs = prepared.disk.fork();
-                vfs.crash_at(at);
-                let promise = perform(act, &prepared, &vfs).0;
-                let (images, _) = vfs.crash_images(&Budget::sample(1, seed() + at));
-                for image in images {
-                    if !outer_seen.insert((image.hash(), promise as u8)) {
-                        continue;
-                    }
-                    let uncut = image.mount();
-                    let _ = recover(&uncut);
-                    let mut seen = HashSet::new();
-                    for inner in 0..uncut.calls() {
-                        let disk = image.mount();
-                        disk.crash_at(inner);
-                        let promise = recovered_promise(&recover(&disk), promise);
-                        let mut tally = Default::default();
-                        let result = judge_images(
-                            &disk,
-                            inner,
-                            &promise,
-                            &|disk: &SimVfs, promise| judge(&prepared, disk, *promise),
-                            &Budget::sample(1, seed() + inner),
-                            &mut seen,
-                            &mut tally,
-                        );
-                        judged.fetch_add(tally.distinct, Ordering::Relaxed);
-                        if let Err(violation) = result {
-                            return Some(format!(
-                                "{} {act:?} in {profile:?}, seed {}, cut at {at} ({}), recovery cut: {violation}",
-                                workload.name,
-                                seed(),
-                                image.choice()
-                            ));
-                        }
-                    }
+/// Cuts recovery at every call, of every state that the outer budget finds at every crash point of an act. What was
+/// judged with the same promise before, from whatever outer state, is not judged again. Gives the outer and the inner
+/// states.
+fn cut_recovery(prepared: &Prepared, act: Act, outer: &Budget, inner: &Budget) -> Result<(u64, u64), String> {
+    let whole = prepared.disk.fork();
+    perform(act, prepared, &whole);
+    let mut outer_seen = HashSet::new();
+    let mut seen: HashMap<u8, HashSet<u128>> = HashMap::new();
+    let mut judged = 0;
+    for at in 0..=whole.calls() {
+        let vfs = prepared.disk.fork();
+        vfs.crash_at(at);
+        let promise = perform(act, prepared, &vfs).0;
+        let budget = Budget { seed: outer.seed + at, ..outer.clone() };
+        let mut failure = None;
+        vfs.for_each_crash_image(&budget, &mut |image| {
+            if failure.is_some() || !outer_seen.insert((image.hash(), promise as u8)) {
+                return;
+            }
+            let uncut = image.mount();
+            let _ = recover(&uncut);
+            for cut in 0..uncut.calls() {
+                let disk = image.mount();
+                disk.crash_at(cut);
+                let promise = recovered_promise(&recover(&disk), promise);
+                let mut tally = Tally::default();
+                let result = judge_images(
+                    &disk,
+                    cut,
+                    &promise,
+                    &|disk: &SimVfs, promise| judge(prepared, disk, *promise),
+                    &Budget { seed: inner.seed + cut, ..inner.clone() },
+                    seen.entry(promise as u8).or_default(),
+                    &mut tally,
+                );
+                judged += tally.distinct;
+                if let Err(violation) = result {
+                    let choice = image.choice();
+                    failure = Some(format!("cut at {at} ({choice}), recovery cut: {violation}"));
+                    return;
                 }
             }
-            None
+        });
+        if let Some(failure) = failure {
+            return Err(failure);
+        }
+    }
+    Ok((outer_seen.len() as u64, judged))
+}
+
+/// Cuts recovery in every case of some workloads; prints and gives the outer and the inner states.
+fn cut_all(title: &str, workloads: &[Workload], outer: &Budget, inner: &Budget) -> (u64, u64) {
+    let profiles = [Profile::Somc, Profile::PerInode, Profile::Posix];
+    let mut cases = Vec::new();
+    for workload in workloads {
+        cases.extend(ACTS.into_iter().flat_map(|act| profiles.map(|profile| (workload, act, profile))));
+    }
+    let results: Vec<Result<(u64, u64), String>> = cases
+        .into_par_iter()
+        .with_max_len(1)
+        .map(|(workload, act, profile)| {
+            let prepared = Prepared::new(workload, options(profile));
+            cut_recovery(&prepared, act, outer, inner)
+                .map_err(|failure| format!("{} {act:?} in {profile:?}, seed {}, {failure}", workload.name, seed()))
         })
         .collect();
-    println!("nested, depth 2: seed {}, {} states judged", seed(), judged.load(Ordering::Relaxed));
-    assert!(failures.is_empty(), "{} violations:\n{}", failures.len(), failures.join("\n"));
+    let failures: Vec<&String> = results.iter().filter_map(|result| result.as_ref().err()).collect();
+    let sum = results.iter().flatten().fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+    println!("{title}: seed {}, {} outer states, {} judged", seed(), sum.0, sum.1);
+    assert!(failures.is_empty(), "{} violations, the first: {}", failures.len(), failures[0]);
+    sum
+}
+
+/// Depth 2: recovery of a sample of the states of every crash point is cut at every call, for every workload.
+#[test]
+fn recovery_is_cut_at_every_call() {
+    let sample = Budget::sample(1, seed());
+    let (_, judged) = cut_all("nested, depth 2, sampled", WORKLOADS, &sample, &sample);
+    assert!(judged > 10_000);
+}
+
+/// Depth 2, exhaustive: every state of every crash point of small plans, and recovery of each cut at every call.
+#[test]
+fn recovery_of_every_state_of_small_plans_is_cut_at_every_call() {
+    let small: Vec<Workload> = WORKLOADS.iter().filter(|workload| SMALL.contains(&workload.name)).copied().collect();
+    assert_eq!(small.len(), SMALL.len());
+    let outer = Budget { seed: seed(), ..Budget::default() };
+    let inner = Budget { pairs_up_to: 0, random: 2, torn_writes: 1, seed: seed(), ..Budget::default() };
+    let (states, judged) = cut_all("nested, depth 2, exhaustive", &small, &outer, &inner);
+    assert!(states > 5_000 && judged > 5_000, "{states} {judged}");
 }
 
 /// Depth 5: five random cuts in a row, then one uninterrupted recovery.
