@@ -8,9 +8,10 @@ use super::store::{self, Generation};
 use crate::codec::v1;
 use crate::error::{Code, Error};
 use crate::limits;
-use crate::model::{Digest, Entry, Manifest, ManifestChange, Node, TreePath};
+use crate::model::{Digest, Entry, Manifest, ManifestChange, Node, Policy, TreePath};
+use crate::transaction::is_locked;
 use crate::tree;
-use crate::vfs::{Place, Vfs};
+use crate::vfs::{FileType, Place, Vfs};
 use std::collections::{BTreeMap, BTreeSet};
 
 impl<V: Vfs> Engine<V> {
@@ -42,6 +43,40 @@ impl<V: Vfs> Engine<V> {
         }
         request.changes.sort_by(|a, b| a.path.cmp(&b.path));
         Ok(before.into_values().collect())
+    }
+
+    /// Adds the directories whose time the changes disturb, where times are part of the identity, and those that have to
+    /// be opened for a user who may not write to them.
+    pub(super) fn add_disturbed(
+        &self,
+        request: &mut Request,
+        manifest: Option<&Manifest>,
+        policy: Policy,
+    ) -> Result<(), Error> {
+        let user = self.vfs.user();
+        let recorded = |path: &TreePath| manifest.and_then(|manifest| manifest.get(path)).cloned();
+        let base = request.base;
+        if user == 0 && !policy.mtime {
+            return Ok(());
+        }
+        add_disturbed(request, |path| {
+            if let (Some(node), true) = (recorded(path), policy.mtime) {
+                return Ok(Some(node));
+            }
+            let at = Place::tree(path);
+            match self.vfs.stat(&at) {
+                _ if user == 0 => Ok(None),
+                Ok(Some(stat)) if stat.kind == FileType::Directory && stat.uid == user && is_locked(stat.mode) => {
+                    if base == Base::Recorded {
+                        Ok(recorded(path))
+                    } else {
+                        Ok(tree::node_at(&self.vfs, &at)?)
+                    }
+                }
+                // What cannot be looked at is refused when it is.
+                _ => Ok(None),
+            }
+        })
     }
 
     fn add_parents(
@@ -136,20 +171,21 @@ fn add_followers(request: &mut Request, manifest: &Manifest, before: &mut BTreeM
     }
 }
 
-/// Adds the directories whose time the changes disturb, where times are part of the identity.
+/// Adds the directories that the changes disturb, as these say.
 ///
 /// What refers to a change by its index refers to the same change afterwards.
-pub(super) fn add_disturbed(request: &mut Request, manifest: &Manifest) -> Result<(), Error> {
+fn add_disturbed(
+    request: &mut Request,
+    disturbed: impl Fn(&TreePath) -> Result<Option<Node>, Error>,
+) -> Result<(), Error> {
     let touched: BTreeSet<&TreePath> = request.changes.iter().map(|change| &change.path).collect();
     let parents: BTreeSet<TreePath> = request.changes.iter().filter_map(|change| change.path.parent()).collect();
-    let added: Vec<Change> = parents
-        .into_iter()
-        .filter(|parent| !touched.contains(parent))
-        .filter_map(|path| {
-            let node = manifest.get(&path)?.clone();
-            Some(Change { path, after: Some(node), source: Source::None })
-        })
-        .collect();
+    let mut added = Vec::new();
+    for path in parents.into_iter().filter(|parent| !touched.contains(parent)) {
+        if let Some(node) = disturbed(&path)? {
+            added.push(Change { path, after: Some(node), source: Source::None });
+        }
+    }
     let referred: Vec<(TreePath, TreePath)> = request
         .changes
         .iter()

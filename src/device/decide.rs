@@ -66,7 +66,6 @@ impl<V: Vfs> Engine<V> {
         let generation = Generation { id, title: cut(title), time: self.vfs.now().seconds, ..parent.clone() };
         let begin = self.begin(&generation, parent.id, Work::Undo, &Settings::default())?;
         let plan = plan.inverse(id);
-        let steps = plan.steps.len() as u32;
         let vfs = &self.vfs;
         let mut plan = Some(plan);
         let stage: Box<Staging<'_>> = Box::new(move || {
@@ -75,23 +74,10 @@ impl<V: Vfs> Engine<V> {
             let prepared = write_plan(vfs, &plan)?;
             Ok(Staged { plan, seen: Vec::new(), prepared })
         });
-        let mut run = Run {
-            vfs,
-            journal: &mut self.journal,
-            observer,
-            state: self.state,
-            records: &mut self.records,
-            stage: Some(stage),
-            plan: None,
-            seen: Vec::new(),
-            directories: None,
-            failure: None,
-            keep: self.config.keep,
-        };
-        let result = run.drive(Input::Start(begin));
-        let (state, failure) = (run.state, run.failure.take());
-        drop(run);
-        self.finish(state, failure, result)?;
+        let mut run = Run::new(vfs, &mut self.journal, &mut self.records, self.state, self.config.keep, observer);
+        run.stage = Some(stage);
+        let ended = run.run(Input::Start(begin));
+        let steps = self.finish(ended)?;
         Ok(Report { transaction: layout::hex(id), from: from.version, to: parent.version, steps, trial: false })
     }
 }

@@ -1,7 +1,7 @@
 //! `Engine`: transactions on one tree.
 
-use super::baseline::{add_disturbed, manifest_changes, write_manifest};
-use super::executor::{self, Run, Staged, Staging};
+use super::baseline::{manifest_changes, write_manifest};
+use super::executor::{self, Ended, Run, Staged, Staging};
 use super::history::{self, HistoryEntry};
 use super::layout::{self, Id};
 use super::observer::Observer;
@@ -125,9 +125,7 @@ impl<V: Vfs> Engine<V> {
         if let Some(pair) = request.changes.windows(2).find(|pair| pair[0].path == pair[1].path) {
             return Err(Error::new(Code::Path, format!("{} is given twice", pair[0].path)));
         }
-        if let Some(manifest) = manifest.as_ref().filter(|_| policy.mtime) {
-            add_disturbed(&mut request, manifest)?;
-        }
+        self.add_disturbed(&mut request, manifest.as_ref(), policy)?;
         let before = self.before(&mut request, manifest.as_ref())?;
         let delta = manifest_changes(&request.changes);
         if let Some(old) = manifest.take() {
@@ -190,25 +188,10 @@ impl<V: Vfs> Engine<V> {
                 let prepared = write_plan(vfs, &plan)?;
                 Ok(Staged { plan, seen, prepared })
             });
-            let mut run = Run {
-                vfs,
-                journal: &mut self.journal,
-                observer,
-                state: self.state,
-                records: &mut self.records,
-                stage: Some(stage),
-                plan: None,
-                seen: Vec::new(),
-                directories: None,
-                failure: None,
-                keep: self.config.keep,
-            };
-            let result = run.drive(Input::Start(begin));
-            let steps = run.plan.as_ref().map_or(0, |plan| plan.steps.len() as u32);
-            let (state, failure) = (run.state, run.failure.take());
-            drop(run);
-            self.finish(state, failure, result)?;
-            steps
+            let mut run = Run::new(vfs, &mut self.journal, &mut self.records, self.state, self.config.keep, observer);
+            run.stage = Some(stage);
+            let ended = run.run(Input::Start(begin));
+            self.finish(ended)?
         };
         report.steps = steps;
         Ok(report)
@@ -217,39 +200,23 @@ impl<V: Vfs> Engine<V> {
     /// Feeds an input to a transaction that an earlier process, or an earlier call, left.
     pub(super) fn resume(&mut self, input: Input, observer: &dyn Observer) -> Result<(), Error> {
         let plan = self.plan_for_resume()?;
-        let mut run = Run {
-            vfs: &self.vfs,
-            journal: &mut self.journal,
-            observer,
-            state: self.state,
-            records: &mut self.records,
-            stage: None,
-            plan,
-            seen: Vec::new(),
-            directories: None,
-            failure: None,
-            keep: self.config.keep,
-        };
-        let result = run.drive(input);
-        let (state, failure) = (run.state, run.failure.take());
-        drop(run);
-        self.finish(state, failure, result)
+        let keep = self.config.keep;
+        let mut run = Run::new(&self.vfs, &mut self.journal, &mut self.records, self.state, keep, observer);
+        run.plan = plan;
+        let ended = run.run(input);
+        self.finish(ended).map(drop)
     }
 
-    /// Turns the end of a run into the answer to the caller.
-    pub(super) fn finish(
-        &mut self,
-        state: State,
-        failure: Option<Error>,
-        result: Result<(), Error>,
-    ) -> Result<(), Error> {
+    /// Turns the end of a run into the answer to the caller: how many steps there were.
+    pub(super) fn finish(&mut self, ended: Ended) -> Result<u32, Error> {
+        let Ended { state, failure, result, steps } = ended;
         self.state = state;
         if let Err(error) = result {
             self.broken = true;
             return Err(error);
         }
         match (failure, executor::outcome(state, &self.records)) {
-            (None, _) => Ok(()),
+            (None, _) => Ok(steps),
             // The tree was never touched: the error is that of staging.
             (Some(error), Some(Outcome::Abandoned)) => Err(error),
             (Some(error), _) => {

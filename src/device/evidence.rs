@@ -7,7 +7,7 @@ use super::layout;
 use crate::error::{Code, Error};
 use crate::limits;
 use crate::model::{Kind, Metadata, Node, Policy, TreePath};
-use crate::transaction::{Method, Plan, Step};
+use crate::transaction::{Method, Plan, Step, open_mode};
 use crate::tree;
 use crate::vfs::{FileType, Place, RootId, Stat, Vfs};
 use rayon::prelude::*;
@@ -243,7 +243,15 @@ fn compare<V: Vfs>(vfs: &V, at: &Place, stat: &Stat, step: &Step, policy: Policy
     let Some(found) = tree::node_at(vfs, at)? else { return Ok(Ends::default()) };
     // The time of a directory is disturbed by the steps inside it, and set when all are taken.
     let counting = Policy { mtime: policy.mtime && !found.is_directory(), ..policy };
-    let is = |end: &Option<Node>| end.as_ref().is_some_and(|node| found.matches(node, counting));
+    let is = |end: &Option<Node>| {
+        let Some(node) = end else { return false };
+        if found.is_directory() && found.metadata.mode == open_mode(node.metadata.mode) {
+            let mut closed = found.clone();
+            closed.metadata.mode = node.metadata.mode;
+            return closed.matches(node, counting);
+        }
+        found.matches(node, counting)
+    };
     Ok(Ends { before: is(&step.before), after: is(&step.after) })
 }
 
@@ -251,7 +259,9 @@ fn compare<V: Vfs>(vfs: &V, at: &Place, stat: &Stat, step: &Step, policy: Policy
 fn could_be(stat: &Stat, node: &Node) -> bool {
     match (&node.kind, stat.kind) {
         (Kind::File { size, .. }, FileType::File) => *size == stat.size && node.metadata.mode == stat.mode,
-        (Kind::Directory, FileType::Directory) => node.metadata.mode == stat.mode,
+        (Kind::Directory, FileType::Directory) => {
+            node.metadata.mode == stat.mode || open_mode(node.metadata.mode) == stat.mode
+        }
         (Kind::Symlink { .. }, FileType::Symlink) => true,
         _ => false,
     }
@@ -268,7 +278,7 @@ fn examine_in_place<V: Vfs>(vfs: &V, policy: Policy, step: &Step) -> Result<Posi
         return Ok(Position::ForeignAfter);
     }
     let now = tree::metadata_of(vfs, &at, &stat)?;
-    if !is_mixture(&now, &before.metadata, &after.metadata, policy) {
+    if !is_mixture(&now, &before.metadata, &after.metadata, policy, after.is_directory()) {
         return Ok(Position::ForeignAfter);
     }
     // The time of a directory is set when all steps are taken.
@@ -286,7 +296,7 @@ fn same_type(stat: &Stat, node: &Node) -> bool {
 }
 
 /// Is every attribute that of one of the two ends?
-fn is_mixture(now: &Metadata, before: &Metadata, after: &Metadata, policy: Policy) -> bool {
+fn is_mixture(now: &Metadata, before: &Metadata, after: &Metadata, policy: Policy, directory: bool) -> bool {
     const ACL: &[u8] = b"system.posix_acl_access";
     let value = |metadata: &Metadata, name: &[u8]| {
         metadata.xattrs.iter().find(|(known, _)| &**known == name).map(|(_, value)| value.clone())
@@ -294,7 +304,9 @@ fn is_mixture(now: &Metadata, before: &Metadata, after: &Metadata, policy: Polic
     // An ACL holds a copy of the group bits: setting one changes the other.
     let has_acl = value(before, ACL).is_some() || value(after, ACL).is_some();
     let bits = if has_acl { !0o070 } else { !0 };
-    let mode = now.mode & bits == before.mode & bits || now.mode & bits == after.mode & bits;
+    let mode = [before.mode, after.mode]
+        .iter()
+        .any(|mode| now.mode & bits == mode & bits || directory && now.mode & bits == open_mode(*mode) & bits);
     let owner = !policy.owner
         || ((now.uid == before.uid || now.uid == after.uid) && (now.gid == before.gid || now.gid == after.gid));
     let names = [before, after, now].into_iter().flat_map(|metadata| metadata.xattrs.iter().map(|(name, _)| name));

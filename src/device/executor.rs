@@ -7,12 +7,12 @@ use super::{store, sweep};
 use crate::codec;
 use crate::error::{Code, Error, Finding};
 use crate::journal::Journal;
-use crate::model::{Difference, Digest, Kind, Metadata, Node, Policy};
+use crate::model::{Difference, Digest, Metadata, Node, Policy};
 use crate::transaction::{
-    Cause, Direction, Effect, Input, Method, Outcome, Plan, Record, Recovery, State, Step, Survey,
+    Cause, Direction, Effect, Input, Method, Outcome, Plan, Record, Recovery, State, Step, Survey, is_locked, open_mode,
 };
 use crate::tree;
-use crate::vfs::{Access, IoError, Place, Rename, Vfs};
+use crate::vfs::{Access, FileType, IoError, Place, Rename, RootId, Vfs};
 use std::collections::VecDeque;
 
 /// What `Stage` means for the transaction at hand: stores everything and gives the plan and its `Prepared` record.
@@ -44,9 +44,38 @@ pub(super) struct Run<'a, V: Vfs> {
     pub(super) keep: u32,
 }
 
-impl<V: Vfs> Run<'_, V> {
+/// How a run ended.
+pub(super) struct Ended {
+    pub(super) state: State,
+    /// Why the direction turned.
+    pub(super) failure: Option<Error>,
+    pub(super) result: Result<(), Error>,
+    /// Steps of the plan.
+    pub(super) steps: u32,
+}
+
+impl<'a, V: Vfs> Run<'a, V> {
+    /// A run that has neither a plan nor anything to stage yet.
+    pub(super) fn new(
+        vfs: &'a V,
+        journal: &'a mut Journal<V>,
+        records: &'a mut Vec<Record>,
+        state: State,
+        keep: u32,
+        observer: &'a dyn Observer,
+    ) -> Self {
+        let (stage, plan, directories, failure) = (None, None, None, None);
+        Self { vfs, journal, observer, state, records, stage, plan, seen: Vec::new(), directories, failure, keep }
+    }
+
     /// Feeds an input to the state machine and does everything that follows from it.
-    pub(super) fn drive(&mut self, first: Input) -> Result<(), Error> {
+    pub(super) fn run(mut self, first: Input) -> Ended {
+        let result = self.drive(first);
+        let steps = self.plan.as_ref().map_or(0, |plan| plan.steps.len() as u32);
+        Ended { state: self.state, failure: self.failure, result, steps }
+    }
+
+    fn drive(&mut self, first: Input) -> Result<(), Error> {
         let mut inputs = VecDeque::from([first]);
         let mut effects = Vec::new();
         while let Some(input) = inputs.pop_front() {
@@ -204,7 +233,10 @@ impl<V: Vfs> Run<'_, V> {
             Position::NotDone if step.in_place => amend(self.vfs, &at, &step.after, plan.policy),
             // What is in it belongs to nobody that the plan knows: the rest has been taken out before.
             Position::NotDone if holds_something(self.vfs, &at, &step.before)? => Err(foreign(step)),
-            Position::NotDone | Position::Middle => replace(self.vfs, plan, step, &at, seen, position),
+            Position::NotDone | Position::Middle => {
+                open_up(self.vfs, plan, step, &at)?;
+                replace(self.vfs, plan, step, &at, seen, position)
+            }
             Position::Unstaged => {
                 Err(Error::new(Code::Digest, format!("the new content of {at} is gone from the store")))
             }
@@ -227,6 +259,7 @@ impl<V: Vfs> Run<'_, V> {
                 _ => amend(self.vfs, &at, &step.before, plan.policy),
             };
         }
+        open_up(self.vfs, plan, step, &at)?;
         let Stores { new, old } = Stores::of(plan, step);
         let moved = |from: &Place, to: &Place| self.vfs.rename(from, to, Rename::NoReplace).map_err(Error::from);
         match (position, &step.before, &step.after) {
@@ -247,23 +280,60 @@ impl<V: Vfs> Run<'_, V> {
         }
     }
 
-    /// Sets the times of directories that the steps disturb, where times are part of the identity.
+    /// Sets what the steps disturb of directories: their times, where these are part of the identity, and the modes of
+    /// those that had to be opened. From the leaves up, since a mode may keep from looking in.
     fn settle(&self, direction: Direction) -> Result<(), Error> {
-        let Some(plan) = self.plan.as_ref().filter(|plan| plan.policy.mtime) else { return Ok(()) };
-        for step in &plan.steps {
-            let end = match direction {
-                Direction::Forward => &step.after,
-                Direction::Backward => &step.before,
-            };
-            if let Some(Node { kind: Kind::Directory, metadata, .. }) = end {
-                let at = evidence::tree_place(step);
-                if self.vfs.stat(&at)?.is_some_and(|stat| stat.mtime != metadata.mtime) {
-                    self.vfs.set_mtime(&at, metadata.mtime)?;
-                }
+        let Some(plan) = &self.plan else { return Ok(()) };
+        let mut directories: Vec<(&Step, &Metadata)> = plan
+            .steps
+            .iter()
+            .filter_map(|step| match (direction, &step.before, &step.after) {
+                (Direction::Forward, _, Some(end)) | (Direction::Backward, Some(end), _) => Some((step, end)),
+                _ => None,
+            })
+            .filter(|(_, end)| end.is_directory() && (plan.policy.mtime || is_locked(end.metadata.mode)))
+            .map(|(step, end)| (step, &end.metadata))
+            .collect();
+        directories.sort_by(|(a, _), (b, _)| b.path.cmp(&a.path));
+        for (step, end) in directories {
+            let at = evidence::tree_place(step);
+            let Some(stat) = self.vfs.stat(&at)? else { continue };
+            if stat.mode != end.mode && stat.mode == open_mode(end.mode) {
+                self.vfs.set_mode(&at, end.mode)?;
+            }
+            if plan.policy.mtime && stat.mtime != end.mtime {
+                self.vfs.set_mtime(&at, end.mtime)?;
             }
         }
         Ok(())
     }
+}
+
+/// Opens the directory in which a step moves something, and the directory that it moves, where their owner may not
+/// write to them; when all steps are taken they are closed again. Only what the plan names, or a slot
+/// holds, is ever opened.
+fn open_up<V: Vfs>(vfs: &V, plan: &Plan, step: &Step, at: &Place) -> Result<(), Error> {
+    let user = vfs.user();
+    if user == 0 {
+        return Ok(());
+    }
+    let Stores { new, old } = Stores::of(plan, step);
+    let named = |place: &Place| plan.steps.iter().any(|step| step.path == place.path);
+    let parent = at.path.parent().map(|path| Place { root: at.root, path });
+    let moves = [&step.before, &step.after].into_iter().flatten().any(Node::is_directory);
+    let moved = [at.clone(), new, old].into_iter().filter(|_| moves);
+    for (place, is_parent) in parent.map(|at| (at, true)).into_iter().chain(moved.map(|at| (at, false))) {
+        match vfs.stat(&place)? {
+            Some(stat) if stat.kind == FileType::Directory && stat.uid == user && is_locked(stat.mode) => {
+                if is_parent && place.root != RootId::STATE && !named(&place) {
+                    continue;
+                }
+                vfs.set_mode(&place, open_mode(stat.mode))?;
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// Looks whether every step can be taken back, without changing anything: before the direction turns on request.

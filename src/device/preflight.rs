@@ -179,8 +179,9 @@ fn refuse_parents<V: Vfs>(vfs: &V, proposals: &[Proposal], arrangements: &[Arran
         if stat.immutable {
             return Err(Error::new(Code::Immutable, format!("{parent} is marked immutable or append-only")));
         }
-        if user != 0 && stat.kind == FileType::Directory && stat.uid == user && stat.mode & 0o300 != 0o300 {
-            return Err(Error::new(Code::Metadata, format!("directory {parent} may not be written to")));
+        if user != 0 && stat.kind == FileType::Directory && stat.uid == user && stat.mode & 0o500 != 0o500 {
+            // One that may be looked into is opened for as long as it takes.
+            return Err(Error::new(Code::Metadata, format!("directory {parent} may not be looked into by its owner")));
         }
     }
     Ok(())
@@ -200,6 +201,16 @@ fn refuse_metadata<V: Vfs>(
                 Code::Metadata,
                 format!("{} must belong to user {}, which only root can arrange", p.path, after.metadata.uid),
             ));
+        }
+        let needed = if after.is_directory() { 0o500 } else { 0o400 };
+        let stays = p.before.as_ref().is_some_and(|before| before.metadata.mode == after.metadata.mode);
+        if user != 0 && !stays && !matches!(after.kind, Kind::Symlink { .. }) && after.metadata.mode & needed != needed
+        {
+            let message = format!(
+                "{} gets mode {:o}: its owner could not read it, so after a crash nobody could tell what it is",
+                p.path, after.metadata.mode
+            );
+            return Err(Error::new(Code::Metadata, message));
         }
         if !capabilities.xattrs && !after.metadata.xattrs.is_empty() {
             return Err(Error::new(

@@ -9,7 +9,7 @@ use crate::error::{Code, Error};
 use crate::limits;
 use crate::model::{Digest, Hasher, Kind, Metadata, Node, Policy, TreePath};
 use crate::package::PackageError;
-use crate::transaction::{Arrangement, Method, Plan, Step};
+use crate::transaction::{Arrangement, Method, Plan, Step, open_mode};
 use crate::vfs::{Access, FileType, Place, Vfs};
 use std::collections::{BTreeSet, HashMap};
 use std::io::Read;
@@ -257,6 +257,7 @@ impl<'a, V: Vfs> Stager<'a, V> {
         match file {
             _ if matches!(node.kind, Kind::Symlink { .. }) => {}
             Some(file) => self.vfs.set_mode_of(file, slot, *mode)?,
+            None if node.is_directory() && self.vfs.user() != 0 => self.vfs.set_mode(slot, open_mode(*mode))?,
             None => self.vfs.set_mode(slot, *mode)?,
         }
         for (name, value) in xattrs {
@@ -376,7 +377,8 @@ fn second_name<V: Vfs>(vfs: &V, from: &Place, to: &Place, node: &Node) -> Result
         vfs.set_owner(to, stat.uid, stat.gid)?;
     }
     if stat.kind != FileType::Symlink {
-        vfs.set_mode(to, stat.mode)?;
+        let opened = node.is_directory() && vfs.user() != 0;
+        vfs.set_mode(to, if opened { open_mode(stat.mode) } else { stat.mode })?;
     }
     for (name, value) in &node.metadata.xattrs {
         vfs.set_xattr(to, name, Some(value))?;

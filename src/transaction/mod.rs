@@ -12,4 +12,4 @@ pub mod table;
 pub use crate::codec::v1::{Method, Record, Recovery, Work};
 pub use plan::{Arrangement, Proposal, arrange};
 pub use state::{Cause, Effect, Facts, Input, OutOfOrder, Outcome, State, Survey, Unexpected, cut};
-pub use step::{Direction, Plan, Step};
+pub use step::{Direction, Plan, Step, is_locked, open_mode};

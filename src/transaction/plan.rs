@@ -1,5 +1,6 @@
 //! From what should change to the steps that change it.
 
+use super::is_locked;
 use crate::model::{Node, Policy, TreePath};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -44,8 +45,12 @@ pub fn arrange(proposals: &[Proposal], policy: Policy) -> (Vec<Arrangement>, Vec
             (None, None) => Arrangement::Nothing,
             (Some(before), Some(after)) if before.kind.difference(&after.kind).is_none() => {
                 if before.matches(after, policy) && after.is_directory() {
-                    // It is given because its time will be disturbed.
-                    if policy.mtime { Arrangement::InPlace } else { Arrangement::Nothing }
+                    // It is given because its time, or its mode, will be disturbed.
+                    if policy.mtime || is_locked(before.metadata.mode) {
+                        Arrangement::InPlace
+                    } else {
+                        Arrangement::Nothing
+                    }
                 } else if before.matches(after, policy) {
                     let same_group = before.leader == after.leader && !kept.regrouped.contains(&p.path);
                     if same_group || kept.paths.contains(&p.path) { Arrangement::Nothing } else { Arrangement::Swap }

@@ -26,6 +26,16 @@ pub struct Step {
     pub after_inode: u64,
 }
 
+/// The mode of a directory in which steps are taken: one that its owner may not write to is open to him meanwhile.
+pub fn open_mode(mode: u32) -> u32 {
+    mode | 0o700
+}
+
+/// Must a directory of this mode be opened for steps of its owner in it?
+pub fn is_locked(mode: u32) -> bool {
+    mode & 0o300 != 0o300
+}
+
 /// Which way a step is taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {

@@ -7,6 +7,7 @@ mod nested;
 mod oracle;
 mod random;
 mod regressions;
+mod split;
 mod workload;
 
 use oracle::{ACTS, Act, Promise, judge, perform};
@@ -14,7 +15,7 @@ use rayon::prelude::*;
 use std::sync::Mutex;
 use surefoot::crashtest::{Tally, sweep};
 use surefoot::vfs::sim::{Budget, Faults, Options, Profile};
-use workload::{MANY, Prepared, WORKLOADS, Workload};
+use workload::{LOCKED, MANY, Prepared, WORKLOADS, Workload};
 
 /// The profiles in which a rename is atomic. (In `Split` it is not, and preflight refuses such file systems.)
 const PROFILES: [Profile; 5] = [Profile::Prefix, Profile::Somc, Profile::SomcStale, Profile::PerInode, Profile::Posix];
@@ -127,4 +128,21 @@ fn poorer_file_systems_keep_the_promise() {
         }
     }
     sweep_all("poorer file systems", cases);
+}
+
+/// A user who is not root may not write to some directories that he owns: they are opened, and closed again whatever
+/// happens.
+#[test]
+fn directories_that_their_owner_may_not_write_to() {
+    let budget = Budget { pairs_up_to: 8, seed: seed(), ..Budget::default() };
+    let mut cases = Vec::new();
+    for act in ACTS {
+        for profile in [Profile::Somc, Profile::PerInode, Profile::Posix] {
+            for exchange in [true, false] {
+                cases.push((LOCKED, act, Options { user: 1000, exchange, ..options(profile) }, budget.clone()));
+            }
+        }
+    }
+    let tally = sweep_all("directories that may not be written to", cases);
+    assert!(tally.crash_points > 1000, "{tally:?}");
 }

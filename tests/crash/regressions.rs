@@ -8,7 +8,7 @@ use surefoot::device::{Config, Engine, Settings, Tree};
 use surefoot::error::Code;
 use surefoot::model::TreePath;
 use surefoot::tree::{Walk, scan_indexed};
-use surefoot::vfs::sim::{Budget, Faults, Profile};
+use surefoot::vfs::sim::{Budget, Faults, Options, Profile};
 use surefoot::vfs::{Place, SimVfs, Vfs};
 
 fn at(path: &str) -> Place {
@@ -258,4 +258,34 @@ fn a_history_that_cannot_be_written_does_not_keep_the_sweep_from_freeing_space()
         assert_eq!(disk.stat(&at(".surefoot/history")).unwrap().unwrap().kind, surefoot::vfs::FileType::Directory);
         assert_eq!(recover(&disk).unwrap().state, "idle");
     }
+}
+
+/// What its owner may not read or look into could not be told from anything else after a crash: refused before.
+#[test]
+fn a_user_gets_nothing_that_he_could_not_look_at_again() {
+    let disk = SimVfs::with(Options { user: 1000, ..options(Profile::Posix) });
+    disk.write_file("a", "a").write_file("d/x", "x").chmod("d", 0o555);
+    let mut tree = Tree::with(disk.clone()).unwrap();
+    let before = disk.snapshot();
+    let refused = |result: Result<surefoot::device::Report, surefoot::Error>| {
+        assert_eq!(result.unwrap_err().code(), Code::Metadata);
+        assert!(disk.snapshot() == before);
+    };
+    refused(tree.begin().unwrap().make_dir("n").set_mode("n", 0).commit());
+    refused(tree.begin().unwrap().make_dir("n").set_mode("n", 0o311).commit());
+    refused(tree.begin().unwrap().set_mode("a", 0o200).commit());
+    refused(tree.begin().unwrap().set_mode("d", 0o600).commit());
+    tree.begin()
+        .unwrap()
+        .put("d/y", &b"y"[..])
+        .make_dir("n/m")
+        .set_mode("n", 0o500)
+        .set_mode("n/m", 0o511)
+        .commit()
+        .unwrap();
+    assert!(disk.exists("d/y") && disk.exists("n/m"));
+    let mode = |path: &str| disk.stat(&at(path)).unwrap().unwrap().mode;
+    assert_eq!((mode("d"), mode("n"), mode("n/m")), (0o555, 0o500, 0o511));
+    tree.rollback().unwrap();
+    assert!(disk.snapshot() == before);
 }

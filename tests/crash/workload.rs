@@ -191,6 +191,37 @@ pub(super) const WORKLOADS: &[Workload] = &[
     },
 ];
 
+/// Directories that their owner may not write to: swept as a user who is not root.
+pub(super) const LOCKED: Workload = workload(
+    "directories that their owner may not write to",
+    |d| {
+        _ = d
+            .write_file("changed/a", "1")
+            .write_file("changed/gone", "x")
+            .chmod("changed", 0o555)
+            .write_file("gone/away/x", "x")
+            .chmod("gone/away", 0o555)
+            .chmod("gone", 0o500)
+            .make_dir("closed")
+            .write_file("opened/k", "k")
+            .chmod("opened", 0o555)
+    },
+    |d| {
+        _ = d
+            .write_file("changed/a", "2")
+            .write_file("changed/b", "3")
+            .chmod("changed", 0o555)
+            .write_file("new/f", "f")
+            .write_file("new/er/g", "g")
+            .chmod("new/er", 0o511)
+            .chmod("new", 0o555)
+            .write_file("closed/c", "c")
+            .chmod("closed", 0o555)
+            .write_file("opened/l", "l")
+            .chmod("opened", 0o755)
+    },
+);
+
 /// Three hundred files: swept with a smaller budget.
 pub(super) const MANY: Workload = workload("300 files", |d| many(d, 0), |d| many(d, 1));
 

@@ -121,7 +121,7 @@ impl State {
         let mut components = at.path.components().peekable();
         while let Some(name) = components.next() {
             match self.live.inode(directory).map(|inode| &inode.body) {
-                Some(Body::Directory(_)) => {}
+                Some(Body::Directory(_)) => self.permit(directory, 0o1)?,
                 Some(Body::File(_)) => return Err(Errno::NOTDIR),
                 Some(Body::Symlink(_)) => return Err(Errno::LOOP),
                 None => return Err(Errno::NOENT),
@@ -133,6 +133,20 @@ impl State {
             directory = id.ok_or(Errno::NOENT)?;
         }
         Ok(Spot { entry: None, id: Some(directory) })
+    }
+
+    /// May this user do that (bits as those of others in a mode) with an inode?
+    fn permit(&self, id: Id, bits: u32) -> Result<(), Errno> {
+        let (user, inode) = (self.options.user, self.live.inode(id).ok_or(Errno::NOENT)?);
+        let shift = if user == inode.uid {
+            6
+        } else if user == inode.gid {
+            3
+        } else {
+            0
+        };
+        let permitted = user == 0 || self.outside || inode.mode >> shift & bits == bits;
+        if permitted { Ok(()) } else { Err(Errno::ACCESS) }
     }
 
     /// What a name holds, and the name as the directory spells it.
@@ -167,6 +181,7 @@ impl State {
 
     pub(super) fn make(&mut self, at: &Place, body: Body, mode: u32) -> Result<Id, Errno> {
         let (directory, name) = self.vacant(at)?;
+        self.permit(directory, 0o3)?;
         let parent = self.live.inode(directory).ok_or(Errno::NOENT)?;
         let inherits = parent.mode & 0o2000 != 0;
         let group = if inherits { parent.gid } else { self.options.user };
@@ -206,6 +221,7 @@ impl State {
             return Err(Errno::PERM);
         }
         let (directory, name) = self.vacant(to)?;
+        self.permit(directory, 0o3)?;
         self.record(vec![Change::Entries { made: None, links: vec![Link { directory, name, id: Some(id) }] }]);
         Ok(())
     }
@@ -241,7 +257,15 @@ impl State {
                 _ => {}
             }
         }
+        self.permit(from_directory, 0o3)?;
+        self.permit(to_directory, 0o3)?;
         let back = if how == Rename::Exchange { spot.id } else { None };
+        for moved in [Some(from_id), back].into_iter().flatten() {
+            // Its entry ".." changes.
+            if from_directory != to_directory && self.live.directory(moved).is_some() {
+                self.permit(moved, 0o2)?;
+            }
+        }
         let links = vec![
             Link { directory: from_directory, name: from_name, id: back },
             Link { directory: to_directory, name: to_name, id: Some(from_id) },
@@ -252,6 +276,7 @@ impl State {
 
     fn remove(&mut self, at: &Place, directory: bool) -> Result<(), Errno> {
         let (parent, name, id) = self.occupied(at)?;
+        self.permit(parent, 0o3)?;
         match (self.live.directory(id), directory) {
             (Some(_), false) => return Err(Errno::ISDIR),
             (None, true) => return Err(Errno::NOTDIR),
@@ -351,10 +376,13 @@ impl Vfs for SimVfs {
     }
 
     fn list(&self, at: &Place) -> Result<Vec<Box<[u8]>>, IoError> {
-        self.call(Nature::Read, "list", format_args!("{at}"), |state| match &state.found(at)?.1.body {
-            Body::Directory(directory) => Ok(directory.entries.keys().map(|name| name[..].into()).collect()),
-            Body::File(_) => Err(Errno::NOTDIR),
-            Body::Symlink(_) => Err(Errno::LOOP),
+        self.call(Nature::Read, "list", format_args!("{at}"), |state| match state.found(at)? {
+            (id, Inode { body: Body::Directory(directory), .. }) => {
+                state.permit(id, 0o4)?;
+                Ok(directory.entries.keys().map(|name| name[..].into()).collect())
+            }
+            (_, Inode { body: Body::File(_), .. }) => Err(Errno::NOTDIR),
+            (_, Inode { body: Body::Symlink(_), .. }) => Err(Errno::LOOP),
         })
     }
 
@@ -376,7 +404,10 @@ impl Vfs for SimVfs {
         self.call(Nature::Read, "open", format_args!("{at} ({access:?})"), |state| {
             let (id, inode) = state.found(at)?;
             match inode.body {
-                Body::File(_) => Ok(self.opened(state, id, access, at)),
+                Body::File(_) => {
+                    state.permit(id, if access == Access::Read { 0o4 } else { 0o6 })?;
+                    Ok(self.opened(state, id, access, at))
+                }
                 Body::Directory(_) => Err(Errno::ISDIR),
                 Body::Symlink(_) => Err(Errno::LOOP),
             }

@@ -107,7 +107,7 @@ pub struct Options {
     pub sync_all_reports: bool,
     /// Names that differ in ASCII case only are the same name.
     pub folds_case: bool,
-    /// The effective user; only 0 may give files away or change those of others.
+    /// The effective user; only 0 may give files away, change those of others, or pass over permissions.
     pub user: u32,
     /// Inode numbers are used again, once neither memory nor disk knows them.
     pub reuse_inodes: bool,
@@ -185,6 +185,8 @@ struct State {
     crash_at: Option<u64>,
     crashed: bool,
     counters: Counters,
+    /// A test changes the disk from outside: nobody asks for permission.
+    outside: bool,
     open: BTreeMap<Id, u32>,
     locks: BTreeSet<Id>,
     trace: Vec<Call>,
@@ -346,6 +348,7 @@ impl SimVfs {
             crash_at: None,
             crashed: false,
             counters: Counters::default(),
+            outside: false,
             open: BTreeMap::new(),
             locks: BTreeSet::new(),
             trace: Vec::new(),

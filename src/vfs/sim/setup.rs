@@ -99,7 +99,9 @@ impl SimVfs {
         let mut state = self.state();
         let mutations = state.counters.mutations;
         state.memory.ticks += 1;
+        state.outside = true;
         let result = act(&mut state, &place(path));
+        state.outside = false;
         state.counters.mutations = mutations;
         state.commit_all();
         drop(state);
