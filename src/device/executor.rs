@@ -249,6 +249,7 @@ impl<'a, V: Vfs> Run<'a, V> {
         if self.plan.is_none() {
             return Ok(());
         }
+        let applied = self.records.iter().any(|record| matches!(record, Record::Applied { .. }));
         let (plan, step, seen) = at_hand(&self.plan, &mut self.seen, index)?;
         let directories = self.directories.get_or_insert_with(|| Directories::of(plan));
         let (position, at) = evidence::examine(self.vfs, plan, directories, step, seen)?;
@@ -263,6 +264,8 @@ impl<'a, V: Vfs> Run<'a, V> {
         let Stores { new, old } = Stores::of(plan, step);
         let moved = |from: &Place, to: &Place| self.vfs.rename(from, to, Rename::NoReplace).map_err(Error::from);
         match (position, &step.before, &step.after) {
+            // Once every step was taken, a path that is neither end has lost its old object to the disk or to somebody.
+            (Position::ForeignBefore, ..) if applied => Err(stuck(vec![finding(step)])),
             (Position::NotDone | Position::ForeignBefore, ..) => Ok(()),
             (Position::Middle | Position::Unstaged, Some(_), Some(_)) if self.vfs.stat(&at)?.is_none() => {
                 moved(&old, &at)
