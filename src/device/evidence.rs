@@ -240,7 +240,7 @@ fn compare<V: Vfs>(vfs: &V, at: &Place, stat: &Stat, step: &Step, policy: Policy
     if !possible(&step.before) && !possible(&step.after) {
         return Ok(Ends::default());
     }
-    let Some(found) = tree::node_at(vfs, at)? else { return Ok(Ends::default()) };
+    let found = tree::node_of(vfs, at, stat)?;
     // The time of a directory is disturbed by the steps inside it, and set when all are taken.
     let counting = Policy { mtime: policy.mtime && !found.is_directory(), ..policy };
     let is = |end: &Option<Node>| {

@@ -18,7 +18,6 @@
 
 use crate::model::TreePath;
 use crate::vfs::{Place, RootId};
-use std::fmt::Write as _;
 
 /// The usual name of the state directory, inside the tree. No package may hold an entry of this name at the top.
 pub const STATE_DIRECTORY: &str = ".surefoot";
@@ -132,10 +131,8 @@ pub(super) fn set_aside(id: Id, object: &Place) -> Place {
 
 /// The name of an id.
 pub(super) fn hex(id: Id) -> String {
-    id.iter().fold(String::with_capacity(32), |mut out, byte| {
-        let _ = write!(out, "{byte:02x}");
-        out
-    })
+    let digit = |four: u8| char::from_digit(u32::from(four), 16).unwrap_or('0');
+    id.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }
 
 /// The id of a name.

@@ -150,10 +150,7 @@ fn look_at<V: Vfs>(vfs: &V, path: &TreePath, before: Option<&Node>, policy: Poli
     };
     let same_length = stat.kind != FileType::File || !before.is_file() || stat.size == before.kind.size();
     looked.difference = if same_length {
-        match tree::node_at(vfs, &at)? {
-            Some(found) => found.difference(before, policy),
-            None => Some(Difference::Missing),
-        }
+        tree::node_of(vfs, &at, &stat)?.difference(before, policy)
     } else {
         Some(Difference::Content)
     };

@@ -244,7 +244,7 @@ impl<R: Read> Payload<R> {
         let Some(current) = &self.current else { return Ok(()) };
         if current.left == current.expected.size && current.left > 0 {
             self.behind = self.behind.checked_add(current.left).ok_or_else(spent)?;
-        } else {
+        } else if current.left > 0 {
             layout::copy(&mut Rest(self), |_| Ok(()))?;
         }
         self.current = None;

@@ -15,7 +15,7 @@ mod walk;
 pub use check::{Depth, Verification, verify};
 pub use diff::{Change, Described, changes, describe};
 pub use index::Index;
-pub use read::{hash_file, metadata_of, node_at};
+pub use read::{hash_file, metadata_of, node_at, node_of};
 pub use scan::{Walk, scan, scan_below, scan_indexed};
 pub use walk::STATE_NAME;
 

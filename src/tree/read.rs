@@ -10,23 +10,32 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Reads what stands at a place, its content included; nothing if nothing is there. Hard links are not looked at.
 pub fn node_at<V: Vfs>(vfs: &V, at: &Place) -> Result<Option<Node>, TreeError> {
-    let Some(stat) = vfs.stat(at)? else { return Ok(None) };
-    let metadata = metadata_of(vfs, at, &stat)?;
+    match vfs.stat(at)? {
+        Some(stat) => node_of(vfs, at, &stat).map(Some),
+        None => Ok(None),
+    }
+}
+
+/// Reads what stands at a place, given its `stat`; an error if it is something else by now.
+pub fn node_of<V: Vfs>(vfs: &V, at: &Place, stat: &Stat) -> Result<Node, TreeError> {
     let kind = match stat.kind {
         FileType::Directory => Kind::Directory,
         FileType::Symlink => Kind::Symlink { target: link_target(vfs, at)? },
         FileType::File => {
-            let digest = content(vfs, at, &Evidence::of(&stat), &Meter::new(&|_, _| (), stat.size))?;
-            Kind::File { size: stat.size, digest }
+            let file = open(vfs, at)?;
+            let xattrs = fitting(vfs.xattrs_of(&file, at), at)?;
+            let digest = content_of(vfs, &file, at, &Evidence::of(stat), &Meter::new(&|_, _| (), stat.size))?;
+            let metadata = Metadata { xattrs, ..bare_metadata(stat) };
+            return Ok(Node::new(Kind::File { size: stat.size, digest }, metadata));
         }
         FileType::Other => return Err(TreeError::Special { paths: vec![at.path.clone()], found: 1 }),
     };
-    Ok(Some(Node::new(kind, metadata)))
+    Ok(Node::new(kind, metadata_of(vfs, at, stat)?))
 }
 
 /// Reads a file to its end: how many bytes, and their digest. The caller knows that nobody writes to it.
 pub fn hash_file<V: Vfs>(vfs: &V, at: &Place) -> Result<(u64, Digest), TreeError> {
-    hash(vfs, at, limits::COPY_BUFFER as u64, &mut |_| Ok(()))
+    hash(vfs, &open(vfs, at)?, at, None, &mut |_| ())
 }
 
 /// The metadata of what stands at a place, given its `stat`.
@@ -45,11 +54,15 @@ pub(super) fn xattrs_of<V: Vfs>(vfs: &V, at: &Place, kind: FileType) -> Result<X
     if !matches!(kind, FileType::File | FileType::Directory) {
         return Ok(Xattrs::new());
     }
-    let xattrs = vfs.xattrs(at).map_err(|error| gone_is_changed(error, at))?;
+    fitting(vfs.xattrs(at), at)
+}
+
+/// What no format can hold is refused here, and not when it is read back.
+fn fitting(found: Result<Xattrs, IoError>, at: &Place) -> Result<Xattrs, TreeError> {
+    let xattrs = found.map_err(|error| gone_is_changed(error, at))?;
     let fits = |(name, value): &(Box<[u8]>, Box<[u8]>)| {
         name.len() <= limits::XATTR_NAME_BYTES && value.len() <= limits::XATTR_VALUE_BYTES
     };
-    // What the formats could not hold is refused here, and not when it is read back.
     if xattrs.len() > limits::XATTRS || !xattrs.iter().all(fits) {
         return Err(TreeError::Xattrs { at: at.clone() });
     }
@@ -78,45 +91,57 @@ impl Evidence {
 
 /// The digest of a file that is, before and after it is read, as `before` says.
 pub(super) fn content<V: Vfs>(vfs: &V, at: &Place, before: &Evidence, meter: &Meter<'_>) -> Result<Digest, TreeError> {
-    let changed = || TreeError::Changed { at: at.clone() };
-    let mut left = before.size;
-    let (_, digest) = hash(vfs, at, before.size.saturating_add(1), &mut |read| {
-        // One that grows while it is read would not end.
-        left = left.checked_sub(read).ok_or_else(changed)?;
-        meter.add(read);
-        Ok(())
-    })?;
+    content_of(vfs, &open(vfs, at)?, at, before, meter)
+}
+
+fn content_of<V: Vfs>(
+    vfs: &V,
+    file: &V::File,
+    at: &Place,
+    before: &Evidence,
+    meter: &Meter<'_>,
+) -> Result<Digest, TreeError> {
+    // Where it should end it is not asked for more: one that has grown meanwhile shows by its length.
+    let (read, digest) = hash(vfs, file, at, Some(before.size), &mut |read| meter.add(read))?;
     let after = vfs.stat(at)?.filter(|stat| stat.kind == FileType::File);
-    if left > 0 || after.is_none_or(|stat| Evidence::of(&stat) != *before) {
-        return Err(changed());
+    if read != before.size || after.is_none_or(|stat| Evidence::of(&stat) != *before) {
+        return Err(TreeError::Changed { at: at.clone() });
     }
     Ok(digest)
 }
 
+fn open<V: Vfs>(vfs: &V, at: &Place) -> Result<V::File, TreeError> {
+    vfs.open(at, Access::Read).map_err(|error| gone_is_changed(error, at))
+}
+
+/// Reads a file to its end, or as far as `size`: how many bytes, and their digest.
 fn hash<V: Vfs>(
     vfs: &V,
+    file: &V::File,
     at: &Place,
-    expected: u64,
-    took: &mut dyn FnMut(u64) -> Result<(), TreeError>,
+    size: Option<u64>,
+    took: &mut dyn FnMut(u64),
 ) -> Result<(u64, Digest), TreeError> {
-    let file = vfs.open(at, Access::Read).map_err(|error| gone_is_changed(error, at))?;
+    let mut left = size.unwrap_or(u64::MAX);
     // Most files are small: no more memory than the file fills.
-    let length = usize::try_from(expected).unwrap_or(limits::COPY_BUFFER).clamp(512, limits::COPY_BUFFER);
-    let mut buffer = vec![0; length];
+    let mut buffer = vec![0; limits::COPY_BUFFER.min(usize::try_from(left).unwrap_or(usize::MAX))];
     let mut hasher = Hasher::new();
     let mut offset = 0;
-    loop {
-        let read = vfs.read_at(&file, offset, &mut buffer)?;
-        let Some(bytes) = buffer.get(..read) else {
+    while left > 0 {
+        let most = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+        let read = vfs.read_at(file, offset, &mut buffer[..most])?;
+        let Some(bytes) = buffer[..most].get(..read) else {
             return Err(IoError::new("read", at, ErrorKind::InvalidData).into());
         };
         if bytes.is_empty() {
-            return Ok((offset, hasher.finish()));
+            break;
         }
         hasher.update(bytes);
         offset += read as u64;
-        took(read as u64)?;
+        left -= read as u64;
+        took(read as u64);
     }
+    Ok((offset, hasher.finish()))
 }
 
 /// Counts the bytes that all threads together have read.

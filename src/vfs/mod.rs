@@ -31,12 +31,22 @@ pub trait Vfs: Send + Sync {
 
     /// What stands at a place; nothing if the place, or a directory on the way, does not exist.
     fn stat(&self, at: &Place) -> Result<Option<Stat>, IoError>;
+    /// [`Vfs::stat`] of a file that is open, and stands at this place.
+    fn stat_of(&self, file: &Self::File, at: &Place) -> Result<Stat, IoError> {
+        let _ = file;
+        self.stat(at)?.ok_or_else(|| IoError::new("stat", at, io::ErrorKind::NotFound))
+    }
     /// The names in a directory, in no particular order.
     fn list(&self, at: &Place) -> Result<Vec<Box<[u8]>>, IoError>;
     /// What a symbolic link points to.
     fn read_link(&self, at: &Place) -> Result<Box<[u8]>, IoError>;
     /// The recorded extended attributes (see [`Xattrs`]), sorted by name; none where the file system has none.
     fn xattrs(&self, at: &Place) -> Result<Xattrs, IoError>;
+    /// [`Vfs::xattrs`] of a file that is open, and stands at this place.
+    fn xattrs_of(&self, file: &Self::File, at: &Place) -> Result<Xattrs, IoError> {
+        let _ = file;
+        self.xattrs(at)
+    }
 
     /// Opens an existing regular file; anything else is an error.
     fn open(&self, at: &Place, access: Access) -> Result<Self::File, IoError>;
@@ -77,6 +87,11 @@ pub trait Vfs: Send + Sync {
     fn set_owner(&self, at: &Place, uid: u32, gid: u32) -> Result<(), IoError>;
     /// Sets the time of last modification.
     fn set_mtime(&self, at: &Place, mtime: Time) -> Result<(), IoError>;
+    /// [`Vfs::set_mtime`] of a file that is open, and stands at this place.
+    fn set_mtime_of(&self, file: &Self::File, at: &Place, mtime: Time) -> Result<(), IoError> {
+        let _ = file;
+        self.set_mtime(at, mtime)
+    }
     /// Sets an extended attribute, or removes it.
     fn set_xattr(&self, at: &Place, name: &[u8], value: Option<&[u8]>) -> Result<(), IoError>;
     /// Makes `to`, which is empty, share the blocks of `from`. False where the file system cannot; nothing has changed

@@ -11,12 +11,15 @@ use rustix::io::{Errno, Result as Answer};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
+/// What `stat` asks for.
+const STAT: StatxFlags = StatxFlags::BASIC_STATS.union(StatxFlags::MNT_ID);
+
 /// What an attribute call acts on.
-enum Target {
+pub(super) enum Target<F = OwnedFd> {
     /// `/proc/self/fd/<parent>/<name>`, of which the last name is not followed.
     Path(Vec<u8>),
-    /// Where there is no `/proc`: the file, open for reading.
-    Open(OwnedFd),
+    /// A file or directory that is open for reading: one that is anyway, or where there is no `/proc`.
+    Open(F),
     /// Where there is no `/proc`, something that cannot be opened for its attributes: a symbolic link or special file.
     Closed,
 }
@@ -32,15 +35,24 @@ pub(super) fn kind(found: &Statx) -> FileType {
 
 pub(super) fn stat_at(spot: &Spot<'_>, is_root: bool, root: &Mount) -> Answer<Stat> {
     let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
-    let found = sys::statx(&spot.directory, spot.name, flags, StatxFlags::BASIC_STATS | StatxFlags::MNT_ID)?;
+    let found = sys::statx(&spot.directory, spot.name, flags, STAT)?;
+    Ok(stat(&found, is_root, root))
+}
+
+/// The same of a file that is open.
+pub(super) fn stat_open(file: BorrowedFd<'_>, root: &Mount) -> Answer<Stat> {
+    Ok(stat(&sys::statx(file, c"", AtFlags::EMPTY_PATH, STAT)?, false, root))
+}
+
+fn stat(found: &Statx, is_root: bool, root: &Mount) -> Stat {
     let device = sys::makedev(found.stx_dev_major, found.stx_dev_minor);
     let mounted = if found.stx_attributes_mask.contains(StatxAttributes::MOUNT_ROOT) {
         found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT)
     } else {
         device != root.device
     };
-    Ok(Stat {
-        kind: kind(&found),
+    Stat {
+        kind: kind(found),
         size: found.stx_size,
         mode: u32::from(found.stx_mode) & 0o7777,
         uid: found.stx_uid,
@@ -52,7 +64,7 @@ pub(super) fn stat_at(spot: &Spot<'_>, is_root: bool, root: &Mount) -> Answer<St
         links: found.stx_nlink.into(),
         mount_point: mounted && !is_root,
         immutable: found.stx_attributes.intersects(StatxAttributes::IMMUTABLE | StatxAttributes::APPEND),
-    })
+    }
 }
 
 fn time(stamp: &StatxTimestamp) -> Time {
@@ -98,53 +110,14 @@ impl OsVfs {
 
     pub(super) fn change_mtime(&self, at: &Place, mtime: Time) -> Result<(), IoError> {
         let failed = fail("set the time of", at);
-        // Larger numbers of nanoseconds are commands to the kernel: "now", "leave it".
-        if mtime.nanoseconds > 999_999_999 {
-            return Err(failed(Errno::INVAL));
-        }
+        let times = modified(mtime).map_err(&failed)?;
         let spot = self.resolver.spot("set the time of", at)?;
-        let times = sys::Timestamps {
-            last_access: sys::Timespec { tv_sec: 0, tv_nsec: sys::UTIME_OMIT },
-            last_modification: sys::Timespec { tv_sec: mtime.seconds, tv_nsec: mtime.nanoseconds.into() },
-        };
         sys::utimensat(&spot.directory, spot.name, &times, AtFlags::SYMLINK_NOFOLLOW).map_err(failed)
     }
 
     pub(super) fn recorded_xattrs(&self, at: &Place) -> Result<Xattrs, IoError> {
-        let failed = fail("read the attributes of", at);
         let spot = self.resolver.spot("read the attributes of", at)?;
-        let target = self.target(&spot).map_err(&failed)?;
-        let mut short = [0; 1024];
-        let long;
-        let names = match target.list(&mut short) {
-            Ok(0) | Err(Errno::OPNOTSUPP) => return Ok(Xattrs::new()),
-            Ok(length) => &short[..length],
-            // The kernel gives out at most XATTR_LIST_MAX, which is as much.
-            Err(Errno::RANGE) => {
-                let mut buffer = vec![0; limits::XATTR_VALUE_BYTES];
-                let length = target.list(&mut buffer).map_err(&failed)?;
-                buffer.truncate(length);
-                long = buffer;
-                &long[..]
-            }
-            Err(cause) => return Err(failed(cause)),
-        };
-        let mut found = Xattrs::new();
-        let mut value = Vec::new();
-        for name in names.split(|byte| *byte == 0).filter(|name| is_recorded(name)) {
-            if found.len() == limits::XATTRS {
-                return Err(failed(Errno::TOOBIG));
-            }
-            value.resize(limits::XATTR_VALUE_BYTES, 0);
-            match target.value(name, &mut value) {
-                Ok(length) => found.push((name.into(), value[..length].into())),
-                // Removed since it was listed.
-                Err(Errno::NODATA) => {}
-                Err(cause) => return Err(failed(cause)),
-            }
-        }
-        found.sort();
-        Ok(found)
+        recorded(&self.target(&spot).map_err(fail("read the attributes of", at))?, at)
     }
 
     pub(super) fn change_xattr(&self, at: &Place, name: &[u8], value: Option<&[u8]>) -> Result<(), IoError> {
@@ -178,7 +151,55 @@ impl OsVfs {
     }
 }
 
-impl Target {
+/// The recorded attributes of an entry.
+pub(super) fn recorded<F: AsFd>(target: &Target<F>, at: &Place) -> Result<Xattrs, IoError> {
+    let failed = fail("read the attributes of", at);
+    let mut short = [0; 1024];
+    let long;
+    let names = match target.list(&mut short) {
+        Ok(0) | Err(Errno::OPNOTSUPP) => return Ok(Xattrs::new()),
+        Ok(length) => &short[..length],
+        // The kernel gives out at most XATTR_LIST_MAX, which is as much.
+        Err(Errno::RANGE) => {
+            let mut buffer = vec![0; limits::XATTR_VALUE_BYTES];
+            let length = target.list(&mut buffer).map_err(&failed)?;
+            buffer.truncate(length);
+            long = buffer;
+            &long[..]
+        }
+        Err(cause) => return Err(failed(cause)),
+    };
+    let mut found = Xattrs::new();
+    let mut value = Vec::new();
+    for name in names.split(|byte| *byte == 0).filter(|name| is_recorded(name)) {
+        if found.len() == limits::XATTRS {
+            return Err(failed(Errno::TOOBIG));
+        }
+        value.resize(limits::XATTR_VALUE_BYTES, 0);
+        match target.value(name, &mut value) {
+            Ok(length) => found.push((name.into(), value[..length].into())),
+            // Removed since it was listed.
+            Err(Errno::NODATA) => {}
+            Err(cause) => return Err(failed(cause)),
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// The modification time as the kernel takes it.
+pub(super) fn modified(time: Time) -> Answer<sys::Timestamps> {
+    // Larger numbers of nanoseconds are commands to the kernel: "now", "leave it".
+    if time.nanoseconds > 999_999_999 {
+        return Err(Errno::INVAL);
+    }
+    Ok(sys::Timestamps {
+        last_access: sys::Timespec { tv_sec: 0, tv_nsec: sys::UTIME_OMIT },
+        last_modification: sys::Timespec { tv_sec: time.seconds, tv_nsec: time.nanoseconds.into() },
+    })
+}
+
+impl<F: AsFd> Target<F> {
     fn list(&self, buffer: &mut [u8]) -> Answer<usize> {
         match self {
             Self::Path(path) => sys::llistxattr(path, buffer),

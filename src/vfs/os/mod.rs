@@ -149,6 +149,11 @@ impl Vfs for OsVfs {
         }
     }
 
+    fn stat_of(&self, file: &OsFile, at: &Place) -> Result<Stat, IoError> {
+        let root = self.resolver.root("stat", at)?;
+        metadata::stat_open(file.descriptor.as_fd(), &root.mount).map_err(fail("stat", at))
+    }
+
     fn list(&self, at: &Place) -> Result<Vec<Box<[u8]>>, IoError> {
         if at.path.is_root() {
             self.resolver.forget_all();
@@ -186,6 +191,10 @@ impl Vfs for OsVfs {
 
     fn xattrs(&self, at: &Place) -> Result<Xattrs, IoError> {
         self.recorded_xattrs(at)
+    }
+
+    fn xattrs_of(&self, file: &OsFile, at: &Place) -> Result<Xattrs, IoError> {
+        metadata::recorded(&metadata::Target::Open(file.descriptor.as_fd()), at)
     }
 
     fn open(&self, at: &Place, access: Access) -> Result<OsFile, IoError> {
@@ -295,6 +304,12 @@ impl Vfs for OsVfs {
 
     fn set_mtime(&self, at: &Place, mtime: Time) -> Result<(), IoError> {
         self.change_mtime(at, mtime)
+    }
+
+    fn set_mtime_of(&self, file: &OsFile, at: &Place, mtime: Time) -> Result<(), IoError> {
+        let failed = fail("set the time of", at);
+        let times = metadata::modified(mtime).map_err(&failed)?;
+        sys::futimens(&file.descriptor, &times).map_err(failed)
     }
 
     fn set_xattr(&self, at: &Place, name: &[u8], value: Option<&[u8]>) -> Result<(), IoError> {
