@@ -84,6 +84,11 @@ pub const OPERATIONS: usize = 1_000_000;
 
 /// Threads that read small files at once while recovery looks at every step: they wait for the disk, not for a core.
 pub const READERS: usize = 16;
+/// Threads that write small contents at once while they are staged. All names go into one directory, which more of them
+/// would wait for.
+pub const WRITERS: usize = 4;
+/// Most contents that one of them is given at a time.
+pub const BATCH_CONTENTS: usize = 32;
 /// Buffer of every streaming copy, in bytes.
 pub const COPY_BUFFER: usize = 128 << 10;
 /// Most problems that one report lists; the rest is counted.

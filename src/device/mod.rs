@@ -6,6 +6,7 @@
 
 mod baseline;
 mod decide;
+mod delivery;
 mod engine;
 mod evidence;
 mod executor;

@@ -1,6 +1,7 @@
 //! Staging: storing every new object beside the tree, complete, before anything is touched.
 
-use super::engine::{Change, Payload, Sink, Source};
+use super::delivery::Delivery;
+use super::engine::{Change, Payload, Source};
 use super::evidence::{Ends, Print, Seen};
 use super::layout::{self, Id};
 use super::observer::{Observer, Phase, Progress};
@@ -11,8 +12,9 @@ use crate::model::{Digest, Hasher, Kind, Metadata, Node, Policy, TreePath};
 use crate::package::PackageError;
 use crate::transaction::{Arrangement, Method, Plan, Step, open_mode};
 use crate::vfs::{Access, FileType, Place, Vfs};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Stores new objects into the slots of a transaction.
 pub(super) struct Stager<'a, V: Vfs> {
@@ -22,11 +24,9 @@ pub(super) struct Stager<'a, V: Vfs> {
     pub(super) checked: &'a Checked,
     pub(super) policy: Policy,
     pub(super) observer: &'a dyn Observer,
-    /// Which changes get their content from the payload, by path.
-    wanted: HashMap<&'a TreePath, usize>,
     /// Files that others are hard links to.
     leaders: BTreeSet<&'a TreePath>,
-    done: u64,
+    done: AtomicU64,
     total: u64,
     first_slot: u32,
     /// Owner and group of what is made here.
@@ -50,21 +50,14 @@ impl<'a, V: Vfs> Stager<'a, V> {
             checked,
             policy,
             observer,
-            wanted: HashMap::new(),
             leaders: checked.proposals.iter().filter_map(|p| p.after.as_ref()?.leader.as_ref()).collect(),
-            done: 0,
+            done: AtomicU64::new(0),
             total: 0,
             first_slot: taken_slots,
             maker: None,
         };
-        for (index, change) in changes.iter().enumerate() {
-            if stager.needs_content(index) {
-                stager.total += stager.size(index);
-                if change.source == Source::Payload {
-                    stager.wanted.insert(&change.path, index);
-                }
-            }
-        }
+        stager.total =
+            (0..changes.len()).filter(|index| stager.needs_content(*index)).map(|index| stager.size(index)).sum();
         stager
     }
 
@@ -72,12 +65,7 @@ impl<'a, V: Vfs> Stager<'a, V> {
     pub(super) fn run(mut self, payload: &mut dyn Payload) -> Result<(Vec<Step>, Vec<Seen>), Error> {
         super::store::ensure_bare_dir(self.vfs, &layout::slots(self.id))?;
         self.maker = self.vfs.stat(&layout::slots(self.id))?.map(|stat| (stat.uid, stat.gid));
-        if !self.wanted.is_empty() {
-            payload.deliver(&mut self)?;
-        }
-        if let Some(path) = self.wanted.keys().min() {
-            return Err(Error::new(Code::PackagePartial, format!("the package holds no content for {path}")));
-        }
+        let stored = Delivery::run(&self, payload)?;
         let mut linked = BTreeSet::new();
         for index in 0..self.changes.len() {
             if self.observer.cancelled() {
@@ -89,16 +77,41 @@ impl<'a, V: Vfs> Stager<'a, V> {
         for index in 0..self.changes.len() {
             self.store_follower(index)?;
         }
-        let (steps, seen) = self.steps()?;
+        let (steps, seen) = self.steps(&stored)?;
         keep_old(self.vfs, self.checked.method, self.id, &steps)?;
         Ok((steps, seen))
+    }
+
+    /// Stores a content that is in memory, and gives what it is known by from now on.
+    pub(super) fn put(&self, index: usize, bytes: &[u8]) -> Result<Print, Error> {
+        let slot = self.slot(index);
+        let after = self.after(index).ok_or_else(|| Error::new(Code::Internal, format!("{slot} has no content")))?;
+        check_content(&self.changes[index].path, after, bytes.len() as u64, Digest::of(bytes))?;
+        let file = self.vfs.create(&slot)?;
+        if is_hole(bytes) {
+            self.vfs.set_len(&file, bytes.len() as u64)?;
+        } else if !bytes.is_empty() {
+            self.vfs.write_at(&file, 0, bytes)?;
+        }
+        self.dress(&slot, Some(&file), after, index)?;
+        Ok(Print::of(&self.vfs.stat_of(&file, &slot)?))
+    }
+
+    /// Stores a content while it is read, for one that is too long to be held in memory.
+    pub(super) fn pour(&self, index: usize, content: &mut dyn Read) -> Result<(), Error> {
+        let slot = self.slot(index);
+        let after = self.after(index).ok_or_else(|| Error::new(Code::Internal, format!("{slot} has no content")))?;
+        let file = self.vfs.create(&slot)?;
+        let (size, digest) = self.write(&file, &slot, content, after.kind.size())?;
+        check_content(&self.changes[index].path, after, size, digest)?;
+        self.dress(&slot, Some(&file), after, index)
     }
 
     fn after(&self, index: usize) -> Option<&'a Node> {
         self.checked.proposals[index].after.as_ref()
     }
 
-    fn size(&self, index: usize) -> u64 {
+    pub(super) fn size(&self, index: usize) -> u64 {
         self.after(index).map_or(0, |node| node.kind.size())
     }
 
@@ -106,7 +119,7 @@ impl<'a, V: Vfs> Stager<'a, V> {
         self.checked.arrangements[index] == Arrangement::Swap
     }
 
-    fn needs_content(&self, index: usize) -> bool {
+    pub(super) fn needs_content(&self, index: usize) -> bool {
         self.is_swapped(index) && self.after(index).is_some_and(|node| node.is_file() && node.leader.is_none())
     }
 
@@ -117,12 +130,12 @@ impl<'a, V: Vfs> Stager<'a, V> {
         }
     }
 
-    fn slot(&self, index: usize) -> Place {
+    pub(super) fn slot(&self, index: usize) -> Place {
         layout::slot(self.id, self.slot_number(index))
     }
 
     /// Stores one object that is not delivered by the payload and follows no hard-link leader.
-    fn store(&mut self, index: usize, linked: &mut BTreeSet<TreePath>) -> Result<(), Error> {
+    fn store(&self, index: usize, linked: &mut BTreeSet<TreePath>) -> Result<(), Error> {
         let Some(after) = self.after(index).filter(|node| self.is_swapped(index) && node.leader.is_none()) else {
             return Ok(());
         };
@@ -185,7 +198,7 @@ impl<'a, V: Vfs> Stager<'a, V> {
         Ok(self.vfs.link(&from, &self.slot(index))?)
     }
 
-    fn copy(&mut self, from: &Place, slot: &Place, node: &Node) -> Result<(), Error> {
+    fn copy(&self, from: &Place, slot: &Place, node: &Node) -> Result<(), Error> {
         let source = self.vfs.open(from, Access::Read)?;
         let file = self.vfs.create(slot)?;
         if self.vfs.reflink(&source, &file)? {
@@ -198,7 +211,7 @@ impl<'a, V: Vfs> Stager<'a, V> {
     }
 
     /// Writes a content, at most one byte more than it should be. Whole buffers of zeros become holes.
-    fn write(&mut self, file: &V::File, at: &Place, from: &mut dyn Read, size: u64) -> Result<(u64, Digest), Error> {
+    fn write(&self, file: &V::File, at: &Place, from: &mut dyn Read, size: u64) -> Result<(u64, Digest), Error> {
         let mut buffer = vec![0; limits::COPY_BUFFER.min(usize::try_from(size).unwrap_or(usize::MAX).max(1))];
         let mut hasher = Hasher::new();
         let mut offset = 0;
@@ -216,7 +229,7 @@ impl<'a, V: Vfs> Stager<'a, V> {
             }
             let bytes = &buffer[..filled];
             hasher.update(bytes);
-            hole = filled >= 4096 && bytes.iter().all(|byte| *byte == 0);
+            hole = is_hole(bytes);
             if !hole && filled > 0 {
                 self.vfs.write_at(file, offset, bytes)?;
             }
@@ -240,9 +253,9 @@ impl<'a, V: Vfs> Stager<'a, V> {
         Ok((offset, hasher.finish()))
     }
 
-    fn progress(&mut self, bytes: u64) -> Result<(), Error> {
-        self.done += bytes;
-        self.observer.report(Progress { phase: Phase::Stage, done: self.done, total: self.total });
+    pub(super) fn progress(&self, bytes: u64) -> Result<(), Error> {
+        let done = self.done.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        self.observer.report(Progress { phase: Phase::Stage, done, total: self.total });
         if self.observer.cancelled() { Err(Error::new(Code::Cancelled, "stopped on request")) } else { Ok(()) }
     }
 
@@ -263,11 +276,15 @@ impl<'a, V: Vfs> Stager<'a, V> {
         for (name, value) in xattrs {
             self.vfs.set_xattr(slot, name, Some(value))?;
         }
-        Ok(self.vfs.set_mtime(slot, *mtime)?)
+        match file {
+            Some(file) => self.vfs.set_mtime_of(file, slot, *mtime)?,
+            None => self.vfs.set_mtime(slot, *mtime)?,
+        }
+        Ok(())
     }
 
-    /// The steps in order, each with the inodes of its ends.
-    fn steps(&self) -> Result<(Vec<Step>, Vec<Seen>), Error> {
+    /// The steps in order, each with the inodes of its ends. `stored` are new objects that were looked at already.
+    fn steps(&self, stored: &BTreeMap<usize, Print>) -> Result<(Vec<Step>, Vec<Seen>), Error> {
         let mut steps = Vec::with_capacity(self.checked.order.len());
         let mut all_seen = Vec::with_capacity(self.checked.order.len());
         for &index in &self.checked.order {
@@ -276,10 +293,12 @@ impl<'a, V: Vfs> Stager<'a, V> {
             let swapped = self.is_swapped(index);
             if swapped && proposal.after.is_some() {
                 let slot = self.slot(index);
-                let stat =
-                    self.vfs.stat(&slot)?.ok_or_else(|| Error::new(Code::Internal, format!("{slot} is gone")))?;
-                let ends = Ends { before: false, after: true };
-                seen.slot = Some((Print::of(&stat), ends));
+                let gone = || Error::new(Code::Internal, format!("{slot} is gone"));
+                let print = match stored.get(&index) {
+                    Some(print) => *print,
+                    None => Print::of(&self.vfs.stat(&slot)?.ok_or_else(gone)?),
+                };
+                seen.slot = Some((print, Ends { before: false, after: true }));
                 if !self.checked.capabilities.sync_all_reports && proposal.after.as_ref().is_some_and(Node::is_file) {
                     let file = self.vfs.open(&slot, Access::Read)?;
                     self.vfs.sync_file(&file).map_err(|error| {
@@ -302,22 +321,6 @@ impl<'a, V: Vfs> Stager<'a, V> {
             all_seen.push(seen);
         }
         Ok((steps, all_seen))
-    }
-}
-
-impl<V: Vfs> Sink for Stager<'_, V> {
-    fn wants(&self, path: &TreePath) -> bool {
-        self.wanted.contains_key(path)
-    }
-
-    fn take(&mut self, path: &TreePath, content: &mut dyn Read) -> Result<(), Error> {
-        let Some(index) = self.wanted.remove(path) else { return Ok(()) };
-        let Some(after) = self.after(index) else { return Ok(()) };
-        let slot = self.slot(index);
-        let file = self.vfs.create(&slot)?;
-        let (size, digest) = self.write(&file, &slot, content, after.kind.size())?;
-        check_content(path, after, size, digest)?;
-        self.dress(&slot, Some(&file), after, index)
     }
 }
 
@@ -413,8 +416,13 @@ fn check_content(what: impl std::fmt::Display, node: &Node, size: u64, digest: D
     Err(Error::new(Code::Digest, format!("the content of {what} is not what was promised")))
 }
 
+/// A whole buffer of zeros becomes a hole.
+fn is_hole(bytes: &[u8]) -> bool {
+    bytes.len() >= 4096 && bytes.iter().all(|byte| *byte == 0)
+}
+
 /// The error that a reader carries, if it is one of ours or says what is wrong with the package.
-fn unwrap_error(error: std::io::Error, at: &Place) -> Error {
+pub(super) fn unwrap_error(error: std::io::Error, at: &Place) -> Error {
     let message = format!("reading the content for {at} failed");
     match error.downcast::<Error>().map_err(std::io::Error::downcast::<PackageError>) {
         Ok(ours) => ours,
