@@ -16,7 +16,8 @@ const TIERS: &[&[&str]] = &[
     &["tree", "package", "repository", "journal", "transaction"],
     &["fetch", "strategy"],
     &["error"],
-    &["device", "publish", "crashtest"],
+    &["device", "publish"],
+    &["crashtest"],
     &["cli"],
 ];
 

@@ -14,7 +14,7 @@ pub use os::{OsFiles, OsVfs};
 #[cfg(any(test, feature = "sim"))]
 pub use sim::SimVfs;
 
-use crate::model::{Time, TreePath, Xattrs};
+use crate::model::{PathError, Time, TreePath, Xattrs};
 use std::fmt;
 use std::io;
 
@@ -145,6 +145,11 @@ impl Place {
     /// A path of the managed tree.
     pub fn tree(path: &TreePath) -> Self {
         Self { root: RootId::TREE, path: path.clone() }
+    }
+
+    /// A path of the managed tree, as text.
+    pub fn parse(path: impl AsRef<[u8]>) -> Result<Self, PathError> {
+        Ok(Self { root: RootId::TREE, path: TreePath::parse(path)? })
     }
 }
 

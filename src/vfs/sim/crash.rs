@@ -31,11 +31,23 @@ pub struct Budget {
     pub byte_cuts: usize,
     /// Stop after this many distinct images.
     pub most: usize,
+    /// Try only about this many of the choices that the other fields give, spread evenly over them, but always nothing
+    /// and everything.
+    pub share: usize,
 }
 
 impl Default for Budget {
     fn default() -> Self {
-        Self { systematic: true, pairs_up_to: 24, random: 16, seed: 0, torn_writes: 2, byte_cuts: 0, most: usize::MAX }
+        Self {
+            systematic: true,
+            pairs_up_to: 24,
+            random: 16,
+            seed: 0,
+            torn_writes: 2,
+            byte_cuts: 0,
+            most: usize::MAX,
+            share: usize::MAX,
+        }
     }
 }
 
@@ -51,6 +63,8 @@ impl Budget {
 pub struct Counts {
     /// Pending effects that no sync has forced.
     pub pending: usize,
+    /// Choices that the budget gives; fewer are tried if its share is smaller.
+    pub choices: usize,
     /// Images that were thought of.
     pub generated: usize,
     /// Images that differ, and were handed out.
@@ -64,6 +78,7 @@ pub struct Image {
     options: Arc<Options>,
     memory: Memory,
     choice: Choice,
+    survivors: Survivors,
     hash: u128,
 }
 
@@ -96,6 +111,8 @@ pub enum Choice {
     Data,
     /// A random subset: the how-manieth.
     Random(usize),
+    /// Those that somebody named.
+    Named,
     /// Everything, or everything before it, with one write torn in the how-manieth way.
     Torn {
         /// Which effect.
@@ -123,6 +140,7 @@ impl fmt::Display for Choice {
             Self::Metadata => f.write_str("only metadata survives"),
             Self::Data => f.write_str("only data survives"),
             Self::Random(n) => write!(f, "random subset {n} survives"),
+            Self::Named => f.write_str("a chosen subset survives"),
             Self::Torn { effect, last, way } => {
                 let rest = if *last { "and later ones are lost" } else { "and all others survive" };
                 write!(f, "write {effect} is torn (way {way}) {rest}")
@@ -148,6 +166,11 @@ impl Image {
     pub fn choice(&self) -> Choice {
         self.choice
     }
+
+    /// Which of the pending effects are in it.
+    pub fn survivors(&self) -> &Survivors {
+        &self.survivors
+    }
 }
 
 impl fmt::Debug for Image {
@@ -159,26 +182,28 @@ impl fmt::Debug for Image {
 impl SimVfs {
     /// Hands out the images that a loss of power at this moment may leave, each once.
     pub fn for_each_crash_image(&self, budget: &Budget, visit: &mut dyn FnMut(Image)) -> Counts {
-        let state = self.state();
-        let forced = state.pending.iter().map(|pending| pending.forced).collect();
-        let effects: Vec<_> = state.pending.iter().map(|pending| pending.effect.clone()).collect();
-        let mut explorer = Explorer {
-            profile: state.options.profile,
-            dice: Dice(mix(state.options.seed, budget.seed)),
-            options: Arc::new(state.options.clone()),
-            memory: state.memory,
-            prefixes: vec![state.durable.clone()],
-            effects,
-            forced,
-            tried: HashSet::new(),
-            seen: HashSet::new(),
-            counts: Counts::default(),
-            most: budget.most,
-            visit,
-        };
-        drop(state);
+        let mut explorer = Explorer::new(self, budget, visit);
         explorer.explore(budget);
         explorer.counts
+    }
+
+    /// How many choices [`SimVfs::for_each_crash_image`] would make with this budget, whatever its share is.
+    pub fn count_crash_choices(&self, budget: &Budget) -> usize {
+        let visit = &mut |_| {};
+        let mut explorer = Explorer::new(self, budget, visit);
+        explorer.count(budget);
+        explorer.choices
+    }
+
+    /// The image that holds these of the pending effects, and what must survive with them.
+    pub fn crash_image(&self, survivors: &Survivors) -> Image {
+        let visit = &mut |_| {};
+        let mut explorer = Explorer::new(self, &Budget::default(), visit);
+        explorer.prepare();
+        let mut survivors = survivors.clone();
+        survivors.kept.resize(explorer.effects.len(), false);
+        explorer.make_legal(&mut survivors, Fit::Cut);
+        explorer.image(Choice::Named, survivors)
     }
 
     /// The images that a loss of power at this moment may leave, as a list.
@@ -189,11 +214,42 @@ impl SimVfs {
     }
 }
 
-/// Which effects survive, and which of them in part.
+/// Which of the pending effects survive, and which of these in part only; numbers are places in [`SimVfs::pending`].
 #[derive(Clone, PartialEq, Eq, Hash)]
-struct Survivors {
+pub struct Survivors {
     kept: Vec<bool>,
     torn: BTreeMap<usize, Tear>,
+}
+
+impl Survivors {
+    /// How many effects there were.
+    pub fn effects(&self) -> usize {
+        self.kept.len()
+    }
+
+    /// Does an effect survive, if only in part?
+    pub fn holds(&self, effect: usize) -> bool {
+        self.kept.get(effect).is_some_and(|kept| *kept)
+    }
+
+    /// Does only a part of it survive?
+    pub fn tears(&self, effect: usize) -> bool {
+        self.torn.contains_key(&effect)
+    }
+
+    /// Those of them that pass, and those others that pass too.
+    #[must_use]
+    pub fn chosen(&self, passes: impl Fn(usize) -> bool) -> Self {
+        let kept: Vec<bool> = (0..self.kept.len()).map(&passes).collect();
+        let torn = self.torn.iter().filter(|(index, _)| passes(**index)).map(|(index, tear)| (*index, *tear)).collect();
+        Self { kept, torn }
+    }
+
+    /// The same, each of them whole.
+    #[must_use]
+    pub fn whole(&self) -> Self {
+        Self { kept: self.kept.clone(), torn: BTreeMap::new() }
+    }
 }
 
 /// How a choice that the profile does not allow is changed.
@@ -205,29 +261,101 @@ enum Fit {
     Fill,
 }
 
+/// With more pending effects than this, not every prefix is kept.
+const MANY: usize = 256;
+/// Then only every so-manieth is.
+const STRIDE: usize = 64;
+
 struct Explorer<'a> {
     profile: Profile,
     options: Arc<Options>,
     memory: Memory,
     effects: Vec<Arc<Effect>>,
     forced: Vec<bool>,
-    /// The durable image with the first so many effects.
+    durable: Disk,
+    /// The durable image with the first so many effects: every, or every so-manieth such image.
     prefixes: Vec<Disk>,
+    stride: usize,
     dice: Dice,
     tried: HashSet<Survivors>,
     seen: HashSet<u128>,
     counts: Counts,
     most: usize,
+    /// Choices so far, and the share of them that is tried; nothing while they are counted.
+    choices: usize,
+    share: Option<usize>,
     visit: &'a mut dyn FnMut(Image),
 }
 
-impl Explorer<'_> {
+impl<'a> Explorer<'a> {
+    fn new(vfs: &SimVfs, budget: &Budget, visit: &'a mut dyn FnMut(Image)) -> Self {
+        let state = vfs.state();
+        let effects: Vec<_> = state.pending.iter().map(|pending| pending.effect.clone()).collect();
+        Self {
+            profile: state.options.profile,
+            dice: Dice(mix(state.options.seed, budget.seed)),
+            options: Arc::new(state.options.clone()),
+            memory: state.memory,
+            durable: state.durable.clone(),
+            prefixes: Vec::new(),
+            stride: if effects.len() > MANY { STRIDE } else { 1 },
+            forced: state.pending.iter().map(|pending| pending.forced).collect(),
+            effects,
+            tried: HashSet::new(),
+            seen: HashSet::new(),
+            counts: Counts::default(),
+            most: budget.most,
+            choices: 0,
+            share: None,
+            visit,
+        }
+    }
+
     fn explore(&mut self, budget: &Budget) {
-        for effect in &self.effects {
-            let mut disk = self.prefixes[self.prefixes.len() - 1].clone();
+        self.prepare();
+        if budget.share < usize::MAX {
+            let dice = self.dice.clone();
+            self.count(budget);
+            self.counts.choices = self.choices;
+            self.dice = dice;
+        }
+        self.choices = 0;
+        self.share = Some(budget.share);
+        self.every_choice(budget);
+        self.counts.choices = self.choices;
+    }
+
+    fn count(&mut self, budget: &Budget) {
+        self.share = None;
+        self.every_choice(budget);
+    }
+
+    fn prepare(&mut self) {
+        let mut disk = self.durable.clone();
+        for (index, effect) in self.effects.iter().enumerate() {
+            if index.is_multiple_of(self.stride) {
+                self.prefixes.push(disk.clone());
+            }
             disk.apply(effect);
+        }
+        if self.effects.len().is_multiple_of(self.stride) {
             self.prefixes.push(disk);
         }
+    }
+
+    /// Is the next choice to be tried?
+    fn is_wanted(&mut self) -> bool {
+        let number = self.choices;
+        self.choices += 1;
+        let Some(share) = self.share else { return false };
+        let all = self.counts.choices;
+        if self.counts.distinct >= self.most {
+            return false;
+        }
+        number < 2 || share >= all || (number + 1) * share / all > number * share / all
+    }
+
+    fn every_choice(&mut self, budget: &Budget) {
         let free: Vec<usize> = (0..self.effects.len()).filter(|index| !self.forced[*index]).collect();
         let m = free.len();
         self.counts.pending = m;
@@ -294,6 +422,9 @@ impl Explorer<'_> {
             let ways = self.ways(torn, budget);
             for (way, tear) in ways.into_iter().enumerate() {
                 for last in [true, false] {
+                    if !self.is_wanted() {
+                        continue;
+                    }
                     let survivors = Survivors {
                         kept: (0..self.effects.len()).map(|index| !last || index <= until).collect(),
                         torn: BTreeMap::from([(torn, tear)]),
@@ -324,6 +455,9 @@ impl Explorer<'_> {
 
     /// A random subset: sparse, dense or half; where metadata keeps its order, up to a random moment.
     fn random(&mut self, n: usize) {
+        if !self.is_wanted() {
+            return;
+        }
         let m = self.effects.len();
         let odds = [1, 4, 7][n % 3];
         let until = self.dice.below(m as u64 + 1) as usize;
@@ -343,32 +477,37 @@ impl Explorer<'_> {
     }
 
     fn drop(&mut self, choice: Choice, lost: impl Fn(usize) -> bool) {
-        let kept = (0..self.effects.len()).map(|index| !lost(index)).collect();
-        self.offer(choice, Survivors { kept, torn: BTreeMap::new() }, Fit::Cut);
+        if self.is_wanted() {
+            let kept = (0..self.effects.len()).map(|index| !lost(index)).collect();
+            self.offer(choice, Survivors { kept, torn: BTreeMap::new() }, Fit::Cut);
+        }
     }
 
     fn keep(&mut self, choice: Choice, kept: impl Fn(usize) -> bool) {
-        let kept = (0..self.effects.len()).map(kept).collect();
-        self.offer(choice, Survivors { kept, torn: BTreeMap::new() }, Fit::Fill);
+        if self.is_wanted() {
+            let kept = (0..self.effects.len()).map(kept).collect();
+            self.offer(choice, Survivors { kept, torn: BTreeMap::new() }, Fit::Fill);
+        }
     }
 
     /// Hands out an image, made legal, unless it is known.
     fn offer(&mut self, choice: Choice, mut survivors: Survivors, fit: Fit) {
-        if self.counts.distinct >= self.most {
-            return;
-        }
         self.counts.generated += 1;
         self.make_legal(&mut survivors, fit);
         if !self.tried.insert(survivors.clone()) {
             return;
         }
+        let image = self.image(choice, survivors);
+        if self.seen.insert(image.hash) {
+            self.counts.distinct += 1;
+            (self.visit)(image);
+        }
+    }
+
+    fn image(&self, choice: Choice, survivors: Survivors) -> Image {
         let disk = self.build(&survivors);
         let hash = disk.hash().value();
-        if self.seen.insert(hash) {
-            self.counts.distinct += 1;
-            let (options, memory) = (self.options.clone(), self.memory);
-            (self.visit)(Image { disk, options, memory, choice, hash });
-        }
+        Image { disk, options: self.options.clone(), memory: self.memory, choice, survivors, hash }
     }
 
     fn make_legal(&self, survivors: &mut Survivors, fit: Fit) {
@@ -404,8 +543,8 @@ impl Explorer<'_> {
     fn build(&self, survivors: &Survivors) -> Disk {
         let changed = |index: &usize| !survivors.kept[*index] || survivors.torn.contains_key(index);
         let first = (0..self.effects.len()).find(changed).unwrap_or(self.effects.len());
-        let mut disk = self.prefixes[first].clone();
-        for index in first..self.effects.len() {
+        let mut disk = self.prefixes[first / self.stride].clone();
+        for index in first / self.stride * self.stride..self.effects.len() {
             let effect = &self.effects[index];
             let torn = survivors.torn.get(&index);
             match (survivors.kept[index], torn) {

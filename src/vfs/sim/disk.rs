@@ -4,7 +4,6 @@ use super::content::{Content, PAGE, Piece};
 use super::hash::Hash;
 use crate::model::Time;
 use std::collections::BTreeMap;
-use std::fmt;
 use std::sync::{Arc, OnceLock};
 
 /// Names an inode for ever; what `stat` shows is [`Inode::number`], which may be used again.
@@ -140,6 +139,22 @@ impl Disk {
         match &self.inode(id)?.body {
             Body::File(content) => Some(content),
             _ => None,
+        }
+    }
+
+    /// A path of every inode, for people: the first one.
+    pub(super) fn names(&self, names: &mut BTreeMap<Id, String>) {
+        let mut next = vec![(ROOT, String::new())];
+        while let Some((id, path)) = next.pop() {
+            if names.contains_key(&id) {
+                continue;
+            }
+            if let Some(directory) = self.directory(id) {
+                let slash = if path.is_empty() { "" } else { "/" };
+                let below = directory.entries.iter().rev();
+                next.extend(below.map(|(name, id)| (*id, format!("{path}{slash}{}", name.escape_ascii()))));
+            }
+            names.insert(id, path);
         }
     }
 
@@ -467,32 +482,35 @@ impl Change {
     }
 }
 
-impl fmt::Display for Effect {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "call {}: ", self.call)?;
+impl Effect {
+    /// In words; `name` says what an inode is called.
+    pub(super) fn describe(&self, name: &dyn Fn(Id) -> String) -> String {
         match &self.change {
             Change::Data { id, pieces } => {
                 let start = pieces.first().map_or(0, |piece| piece.index * PAGE + piece.start);
-                write!(f, "data of inode {id}, {} bytes at {start}", self.change.bytes())
+                format!("bytes {start}..{} of {}", start as u64 + self.change.bytes(), name(*id))
             }
-            Change::Size { id, length, .. } => write!(f, "length of inode {id}: {length}"),
-            Change::Mode { id, mode } => write!(f, "mode of inode {id}: {mode:o}"),
-            Change::Owner { id, uid, gid } => write!(f, "owner of inode {id}: {uid}:{gid}"),
-            Change::Modified { id, .. } => write!(f, "time of inode {id}"),
-            Change::Xattr { id, name, .. } => write!(f, "attribute {} of inode {id}", name.escape_ascii()),
+            Change::Size { id, length, .. } => format!("length {length} of {}", name(*id)),
+            Change::Mode { id, mode } => format!("mode {mode:o} of {}", name(*id)),
+            Change::Owner { id, uid, gid } => format!("owner {uid}:{gid} of {}", name(*id)),
+            Change::Modified { id, .. } => format!("time of {}", name(*id)),
+            Change::Xattr { id, name: attribute, .. } => {
+                format!("attribute {} of {}", attribute.escape_ascii(), name(*id))
+            }
             Change::Entries { made, links } => {
-                if let Some((id, _)) = made {
-                    write!(f, "new inode {id}, ")?;
-                }
-                f.write_str("entries")?;
-                for Link { directory, name, id } in links {
-                    write!(f, " [{directory}]/{}=", name.escape_ascii())?;
-                    match id {
-                        Some(id) => write!(f, "{id}")?,
-                        None => f.write_str("none")?,
-                    }
-                }
-                Ok(())
+                let entries: Vec<String> = links
+                    .iter()
+                    .map(|Link { directory, name: entry, id }| {
+                        let parent = if *directory == ROOT { String::new() } else { format!("{}/", name(*directory)) };
+                        let held = match (id, made) {
+                            (None, _) => "nothing".into(),
+                            (Some(id), Some(_)) => format!("new inode {id}"),
+                            (Some(id), None) => format!("inode {id}"),
+                        };
+                        format!("{parent}{} holds {held}", entry.escape_ascii())
+                    })
+                    .collect();
+                entries.join(", ")
             }
         }
     }

@@ -35,10 +35,10 @@ mod snapshot;
 mod tests;
 
 pub use calls::{SimFile, SimLock};
-pub use crash::{Budget, Choice, Counts, Image};
+pub use crash::{Budget, Choice, Counts, Image, Survivors};
 pub use faults::{Faults, PowerLoss, Repeat, When, is_power_loss};
 pub use rustix::io::Errno;
-pub use snapshot::Snapshot;
+pub use snapshot::{Found, Side, Snapshot};
 
 use crate::model::Time;
 use content::PAGE;
@@ -59,7 +59,8 @@ pub struct SimVfs {
 }
 
 /// Which effects may survive a crash.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Profile {
     /// What was done up to some moment, and nothing after it. A sync of a file makes all before it durable.
     Prefix,
@@ -80,6 +81,26 @@ pub enum Profile {
 impl Profile {
     /// All of them.
     pub const ALL: [Self; 6] = [Self::Prefix, Self::Somc, Self::SomcStale, Self::PerInode, Self::Posix, Self::Split];
+    /// Those in which a rename is atomic: what a file system must give for surefoot to work on it.
+    pub const ATOMIC: [Self; 5] = [Self::Prefix, Self::Somc, Self::SomcStale, Self::PerInode, Self::Posix];
+
+    /// Its name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Prefix => "prefix",
+            Self::Somc => "somc",
+            Self::SomcStale => "somc-stale",
+            Self::PerInode => "per-inode",
+            Self::Posix => "posix",
+            Self::Split => "split",
+        }
+    }
+}
+
+impl fmt::Display for Profile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
 }
 
 /// What kind of disk it is.
@@ -146,7 +167,7 @@ impl Default for Options {
 }
 
 /// One call, as the trace shows it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Call {
     /// Its number among all calls: what [`Faults::fail_call`] takes.
     pub number: u64,
@@ -167,6 +188,23 @@ impl fmt::Display for Call {
         }
         f.write_str(&self.text)?;
         self.error.iter().try_for_each(|error| write!(f, ": {error}"))
+    }
+}
+
+/// An effect that is not durable on its own account, for people to read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PendingEffect {
+    /// The call that made it: its number among those that mutate or sync.
+    pub call: u64,
+    /// Has a sync made sure that it survives? It waits only for its turn behind those that need not.
+    pub forced: bool,
+    /// What it is.
+    pub text: String,
+}
+
+impl fmt::Display for PendingEffect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "call {}: {}", self.call, self.text)
     }
 }
 
@@ -330,10 +368,26 @@ impl SimVfs {
         self.state().trace.clone()
     }
 
-    /// The effects that are not durable, oldest first, for people to read; `!` marks those that a sync has forced.
-    pub fn pending(&self) -> Vec<String> {
-        let mark = |pending: &Pending| if pending.forced { "! " } else { "" };
-        self.state().pending.iter().map(|pending| format!("{}{}", mark(pending), pending.effect)).collect()
+    /// The effects that are not durable, oldest first.
+    pub fn pending(&self) -> Vec<PendingEffect> {
+        let state = self.state();
+        let mut names = BTreeMap::new();
+        state.live.names(&mut names);
+        state.durable.names(&mut names);
+        let name = |id: Id| match names.get(&id) {
+            Some(path) if !path.is_empty() => format!("{path} (inode {id})"),
+            Some(_) => "the root".into(),
+            None => format!("inode {id}"),
+        };
+        let path = |id: Id| names.get(&id).cloned().unwrap_or_else(|| format!("inode {id}"));
+        let told = |Pending { effect, forced }: &Pending| {
+            let text = match effect.change {
+                Change::Entries { .. } => effect.describe(&path),
+                _ => effect.describe(&name),
+            };
+            PendingEffect { call: effect.call, forced: *forced, text }
+        };
+        state.pending.iter().map(told).collect()
     }
 
     fn boot(options: Options, memory: Memory, disk: Disk) -> Self {

@@ -30,6 +30,29 @@ struct SnapshotNode {
     leader: Option<usize>,
 }
 
+/// What one path holds, and whose that is.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Found {
+    /// The path.
+    pub path: String,
+    /// Whose it is.
+    pub side: Side,
+    /// What it holds.
+    pub what: String,
+}
+
+/// Which of two trees a path is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Side {
+    /// The one before.
+    Old,
+    /// The one after.
+    New,
+    /// Neither.
+    Neither,
+}
+
 #[derive(Clone, PartialEq, Eq)]
 enum SnapshotBody {
     File(Content),
@@ -61,6 +84,37 @@ impl Snapshot {
             lines.push(format!("and {more} more"));
         }
         Some(lines.join("\n"))
+    }
+
+    /// Of every path where this, `old` and `new` are not all the same: whose it is.
+    pub fn between(&self, old: &Self, new: &Self) -> Vec<Found> {
+        if self == old && self == new {
+            return Vec::new();
+        }
+        let (mine, old, new) = (self.lines(), old.lines(), new.lines());
+        let paths: std::collections::BTreeSet<_> = mine.keys().chain(old.keys()).chain(new.keys()).collect();
+        let missing = "missing".to_owned();
+        let found = |path: &String| {
+            let (here, old, new) = (mine.get(path), old.get(path), new.get(path));
+            let side = match (here == old, here == new) {
+                (true, true) => return None,
+                (true, false) => Side::Old,
+                (false, true) => Side::New,
+                (false, false) => Side::Neither,
+            };
+            Some(Found { path: path.clone(), side, what: here.unwrap_or(&missing).clone() })
+        };
+        paths.into_iter().filter_map(found).collect()
+    }
+
+    /// Does every file and link hold what it does in one of these, and stand nothing where neither has anything?
+    pub fn holds_only(&self, old: &Self, new: &Self) -> bool {
+        let body = |of: &Self, path: &[u8]| {
+            of.nodes.binary_search_by(|(known, _)| order(known, path)).ok().map(|at| of.nodes[at].1.body.clone())
+        };
+        self.nodes
+            .iter()
+            .all(|(path, node)| [old, new].iter().any(|of| body(of, path).is_some_and(|body| body == node.body)))
     }
 
     /// The paths, as text.
@@ -95,6 +149,11 @@ impl Snapshot {
         }
         line
     }
+}
+
+/// The order in which a tree is walked: a directory before what is in it, names as bytes.
+fn order(a: &[u8], b: &[u8]) -> std::cmp::Ordering {
+    a.split(|byte| *byte == b'/').cmp(b.split(|byte| *byte == b'/'))
 }
 
 impl std::fmt::Debug for Snapshot {

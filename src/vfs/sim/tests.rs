@@ -304,7 +304,7 @@ fn the_errors_are_those_of_linux() {
     let reader = vfs.open(&place("f"), Access::Read).unwrap();
     assert_eq!(vfs.write_at(&reader, 0, b"x").map_err(errno), Err(Errno::BADF));
     assert_eq!(vfs.mutations(), 0);
-    assert_eq!(vfs.pending(), Vec::<String>::new());
+    assert_eq!(vfs.pending(), []);
 }
 
 #[test]
