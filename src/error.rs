@@ -168,6 +168,8 @@ codes! {
     JournalDamaged "journal.damaged" Undecided "nothing is touched: see the runbook, section 'A damaged journal'";
     /// Another process works on the tree.
     Locked "lock.held" Busy "wait for it; the lock goes with the process that holds it";
+    /// A crash test has found a state that breaks a promise.
+    Violation "crashtest.violation" Mend "the schedule shows how; the same seed finds it again";
     /// Something that cannot happen did.
     Internal "internal.unexpected" Mend "please report this with the output of journal show";
 }

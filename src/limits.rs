@@ -82,6 +82,8 @@ pub const VERSION_TEXT: usize = 64;
 /// Most paths that the operations of a service manifest list.
 pub const OPERATIONS: usize = 1_000_000;
 
+/// Most bytes of old and new content that a crash test takes into memory: every run holds both.
+pub const CRASHTEST_BYTES: u64 = 1 << 30;
 /// Threads that read small files at once while recovery looks at every step: they wait for the disk, not for a core.
 pub const READERS: usize = 16;
 /// Threads that write small contents at once while they are staged. All names go into one directory, which more of them

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod crashtest;
 mod documents;
 mod json;
 mod main_job;

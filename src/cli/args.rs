@@ -5,6 +5,7 @@ use crate::limits;
 use crate::model::Policy;
 use crate::package::Level;
 use crate::transaction::Recovery;
+use crate::vfs::sim::Profile;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -71,6 +72,8 @@ pub(super) enum Command {
     Verify(Verify),
     /// Look into the write-ahead journal
     Journal(Journal),
+    /// Cut the power at every call of an update, on a simulated disk
+    Crashtest(Crashtest),
     /// Print the completions for a shell
     Completions(Completions),
     /// Print the manual page, or write all of them
@@ -94,6 +97,7 @@ impl Command {
             Self::History => "history",
             Self::Verify(_) => "verify",
             Self::Journal(Journal { what: JournalCommand::Show }) => "journal show",
+            Self::Crashtest(_) => "crashtest",
             Self::Completions(_) => "completions",
             Self::Man(_) => "man",
         }
@@ -341,6 +345,56 @@ pub(super) struct Journal {
 pub(super) enum JournalCommand {
     /// Every record of the current epoch, in words
     Show,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Crashtest {
+    /// The package
+    pub(super) package: PathBuf,
+    /// The tree that it is applied to; it is only read
+    #[arg(long, value_name = "DIR")]
+    pub(super) base: PathBuf,
+    /// What the disk may lose; may be given again [default: each of them]
+    #[arg(long, value_enum)]
+    pub(super) profile: Vec<DiskProfile>,
+    /// Where everything that looks random comes from: the same seed, the same states
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(super) seed: u64,
+    /// At most about this many states, spread evenly if there are more [default: by the size of the update]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(super) max_states: Option<u64>,
+    /// Draw what was found, as a page that needs nothing else
+    #[arg(long, value_name = "FILE")]
+    pub(super) html: Option<PathBuf>,
+    /// Let the disk ignore the sync with this number, counted from 0: to see what a violation looks like
+    #[arg(long, value_name = "N")]
+    pub(super) ignore_sync: Option<u64>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum DiskProfile {
+    /// All up to some moment
+    Prefix,
+    /// Metadata up to some moment, any subset of data: ext4, xfs, ubifs
+    Somc,
+    /// That, and lost data reads as garbage: ext4 writeback
+    SomcStale,
+    /// A synced file jumps ahead of the rest: btrfs, f2fs
+    PerInode,
+    /// Any subset
+    Posix,
+}
+
+impl From<DiskProfile> for Profile {
+    fn from(profile: DiskProfile) -> Self {
+        match profile {
+            DiskProfile::Prefix => Self::Prefix,
+            DiskProfile::Somc => Self::Somc,
+            DiskProfile::SomcStale => Self::SomcStale,
+            DiskProfile::PerInode => Self::PerInode,
+            DiskProfile::Posix => Self::Posix,
+        }
+    }
 }
 
 #[derive(Debug, Args)]

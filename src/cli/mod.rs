@@ -12,7 +12,7 @@ mod output;
 mod progress;
 mod prove;
 
-use args::{Arguments, Global};
+use args::{Arguments, Command};
 use clap::Parser as _;
 use output::Output;
 use std::ffi::OsString;
@@ -24,7 +24,7 @@ pub fn run() -> ExitCode {
     let given: Vec<OsString> = std::env::args_os().collect();
     match Arguments::try_parse_from(&given) {
         Ok(arguments) => {
-            start_tracing(&arguments.global);
+            start_tracing(&arguments);
             let output = Output::new(&arguments.global, arguments.command.name());
             let result = commands::run(&arguments, &output);
             exit::with(result, &output)
@@ -36,8 +36,11 @@ pub fn run() -> ExitCode {
 }
 
 /// What the library has to say besides results goes to stderr.
-fn start_tracing(global: &Global) {
-    let level = match (global.quiet, global.verbose) {
+fn start_tracing(arguments: &Arguments) {
+    let global = &arguments.global;
+    // In a crash test everything fails that can, and the engine warns of all of it.
+    let quiet = global.quiet || matches!(arguments.command, Command::Crashtest(_));
+    let level = match (quiet && !global.verbose, global.verbose) {
         (true, _) => LevelFilter::ERROR,
         (false, false) => LevelFilter::WARN,
         (false, true) => LevelFilter::DEBUG,

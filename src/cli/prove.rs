@@ -9,11 +9,11 @@ use super::progress::Meter;
 use crate::device::{Config, Engine, Observer, PackageSettings, PatchExecutor};
 use crate::error::{Code, Error};
 use crate::limits;
-use crate::model::{Difference, Entry, Finding, Kind, Manifest, Node, Operations, PatchPackageInfo, Policy, TreePath};
+use crate::model::{Difference, Entry, Finding, Manifest, Node, Operations, PatchPackageInfo, Policy, TreePath};
 use crate::package::{Package, Source};
 use crate::tree::{self, Depth};
 use crate::trust::{Keyring, SecretKey};
-use crate::vfs::{Access, OsVfs, Place, Vfs as _};
+use crate::vfs::{Access, IoError, OsVfs, Place, Vfs as _};
 use std::collections::BTreeSet;
 use std::fs::{self, File, Permissions};
 use std::io::BufReader;
@@ -89,9 +89,9 @@ fn prove_entry(proof: &EntryProof<'_>, scratch: &Path, observer: &dyn Observer) 
         touched.extend(old.below(listed).chain(new.below(listed)).map(|entry| entry.path.clone()));
     }
     let mut paths = touched.clone();
-    add_what_belongs(&mut paths, &old);
+    tree::add_what_belongs(&mut paths, &old);
     let vfs = OsVfs::open_or_create_state(&scratch.join("tree"), &scratch.join("state"))?;
-    copy(source, &vfs, &old, &paths)?;
+    tree::copy(&vfs, &old, &paths, &|at| copy_content(source, &vfs, at))?;
     drop(Engine::init(vfs, Config::default(), "", Some(&old))?);
     let mut executor =
         PatchExecutor::with(OsVfs::open_or_create_state(&scratch.join("tree"), &scratch.join("state"))?)?;
@@ -153,8 +153,8 @@ fn prove(proof: &Proof<'_>, scratch: &Path, meter: &Meter<'_>) -> Result<(), Err
     }
     let (from, old) = match proof.old {
         Some((from, old, source)) => {
-            add_what_belongs(&mut paths, old);
-            copy(source, &vfs, old, &paths)?;
+            tree::add_what_belongs(&mut paths, old);
+            tree::copy(&vfs, old, &paths, &|at| copy_content(source, &vfs, at))?;
             (from, old.clone())
         }
         None => {
@@ -193,86 +193,11 @@ fn compare(
     Err(Error::new(Code::Internal, "the copy is not what it should be").listing(verification.findings))
 }
 
-/// The other names of hard-linked files, and the directories on the way.
-fn add_what_belongs(paths: &mut BTreeSet<TreePath>, old: &Manifest) {
-    let mut leaders = BTreeSet::new();
-    for Entry { path, node } in old.entries() {
-        if let Some(leader) = node.leader.as_ref().filter(|leader| paths.contains(path) || paths.contains(*leader)) {
-            leaders.insert(leader.clone());
-        }
-    }
-    for Entry { path, node } in old.entries() {
-        if leaders.contains(path) || node.leader.as_ref().is_some_and(|leader| leaders.contains(leader)) {
-            paths.insert(path.clone());
-        }
-    }
-    let above: Vec<TreePath> =
-        paths.iter().flat_map(|path| std::iter::successors(path.parent(), TreePath::parent)).collect();
-    paths.extend(above);
-    paths.insert(TreePath::root());
-}
-
-/// Copies what `old` holds at these paths.
-fn copy(from: &OsVfs, to: &OsVfs, old: &Manifest, paths: &BTreeSet<TreePath>) -> Result<(), Error> {
-    let mut directories = Vec::new();
-    for path in paths {
-        let Some(node) = old.get(path) else { continue };
-        let at = Place::tree(path);
-        match (&node.kind, &node.leader) {
-            (Kind::Directory, _) => {
-                if !path.is_root() {
-                    to.mkdir(&at)?;
-                }
-                directories.push((at, node));
-            }
-            (Kind::Symlink { target }, _) => {
-                to.symlink(target, &at)?;
-                dress(to, &at, node, old)?;
-            }
-            (Kind::File { .. }, Some(leader)) => to.link(&Place::tree(leader), &at)?,
-            (Kind::File { .. }, None) => {
-                copy_content(from, to, &at)?;
-                dress(to, &at, node, old)?;
-            }
-        }
-    }
-    // Last, and from the leaves up: a mode may forbid writing, and writing changes the time.
-    for (at, node) in directories.into_iter().rev() {
-        dress(to, &at, node, old)?;
-    }
-    Ok(())
-}
-
-fn copy_content(from: &OsVfs, to: &OsVfs, at: &Place) -> Result<(), Error> {
+/// A copy that shares blocks where the file system can.
+fn copy_content(from: &OsVfs, to: &OsVfs, at: &Place) -> Result<(), IoError> {
     let source = from.open(at, Access::Read)?;
     let target = to.create(at)?;
-    if to.reflink(&source, &target)? {
-        return Ok(());
-    }
-    let mut buffer = vec![0; limits::COPY_BUFFER];
-    let mut offset = 0;
-    loop {
-        let length = from.read_at(&source, offset, &mut buffer)?;
-        if length == 0 {
-            return Ok(());
-        }
-        to.write_at(&target, offset, &buffer[..length])?;
-        offset += length as u64;
-    }
-}
-
-fn dress(to: &OsVfs, at: &Place, node: &Node, old: &Manifest) -> Result<(), Error> {
-    let metadata = &node.metadata;
-    if old.policy().owner {
-        to.set_owner(at, metadata.uid, metadata.gid)?;
-    }
-    if !matches!(node.kind, Kind::Symlink { .. }) {
-        to.set_mode(at, metadata.mode)?;
-    }
-    for (name, value) in &metadata.xattrs {
-        to.set_xattr(at, name, Some(value))?;
-    }
-    Ok(to.set_mtime(at, metadata.mtime)?)
+    if to.reflink(&source, &target)? { Ok(()) } else { tree::copy_bytes((from, &source), (to, &target)) }
 }
 
 /// A directory for the copy, gone at the end whatever happened.

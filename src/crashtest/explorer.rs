@@ -1,7 +1,7 @@
 //! The explorer: which moments there are, which states each may leave, and which of them have been judged before.
 
 use super::Violation;
-use crate::vfs::sim::{Budget, Faults, Image, Profile, SimVfs};
+use crate::vfs::sim::{Budget, Faults, Image, Profile, SimVfs, Snapshot};
 use rayon::prelude::*;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ops::ControlFlow::{self, Break, Continue};
@@ -138,6 +138,7 @@ impl<R> Run<R> {
                 faults: faults.clone(),
                 budget: budget.clone(),
                 most_states,
+                ends: None,
                 run: &run,
                 judge: &judge,
             };
@@ -170,6 +171,8 @@ pub(super) struct Sweep<'a, P, O> {
     pub(super) budget: Budget,
     /// How many in all.
     pub(super) most_states: Option<u64>,
+    /// The tree before and after, if that is not simply what it is before and after the run.
+    pub(super) ends: Option<(&'a Snapshot, &'a Snapshot)>,
     /// What is cut.
     pub(super) run: &'a (dyn Fn(&SimVfs) -> P + Sync),
     /// What says whether a state is good.
@@ -271,6 +274,10 @@ impl<P: PartialEq, O> Sweep<'_, P, O> {
             (0..tried).map(|n| n * last / (tried - 1)).chain(barriers).collect()
         };
         let moments: Vec<u64> = moments.into_iter().collect();
+        if tried <= last {
+            // Long runs have much to lose at almost every moment: each gets the same.
+            return (moments, self.budget.share.min(LEAST_STATES as usize));
+        }
         let needs: Vec<usize> =
             moments.iter().map(|moment| self.cut_at(*moment).0.count_crash_choices(&self.budget)).collect();
         (moments, share(needs, most))

@@ -38,16 +38,19 @@
 //! ```
 //! use surefoot::crashtest::{Explorer, old_or_new};
 //! use surefoot::device::Tree;
+//! use surefoot::vfs::SimVfs;
+//!
+//! fn update(disk: &SimVfs) -> Result<(), surefoot::Error> {
+//!     let mut tree = Tree::with(disk.clone())?;
+//!     tree.begin()?.put("app", &b"v2"[..]).put("conf", &b"v2"[..]).commit().map(drop)
+//! }
 //!
 //! Explorer::new(|disk| _ = disk.write_file("app", "v1").write_file("conf", "v1"))
-//!     .run(|disk| -> Result<_, surefoot::Error> {
-//!         let mut tree = Tree::with(disk.clone())?;
-//!         tree.begin()?.put("app", &b"v2"[..]).put("conf", &b"v2"[..]).commit()
-//!     })
+//!     .run(|disk| update(disk).is_ok())
 //!     .judge(|disk, done| {
 //!         Tree::with(disk.clone()).map_err(|error| error.to_string())?;
-//!         let both = [disk.read_file("app"), disk.read_file("conf")].map(Option::unwrap_or_default).concat();
-//!         old_or_new(Some(both), b"v1v1", b"v2v2", done.is_ok())
+//!         let both = ["app", "conf"].map(|path| disk.read_file(path).unwrap_or_default()).concat();
+//!         old_or_new(Some(both), b"v1v1", b"v2v2", *done)
 //!     })
 //!     .unwrap_or_else(|violation| panic!("{violation}"));
 //! ```

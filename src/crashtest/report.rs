@@ -9,7 +9,9 @@ use crate::vfs::SimVfs;
 use crate::vfs::sim::{Budget, Faults, Profile};
 use rayon::prelude::*;
 use serde::Serialize;
+use std::collections::HashSet;
 use std::ops::ControlFlow::Continue;
+use std::sync::{Mutex, PoisonError};
 
 /// What the tree was as the power cut left it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -77,6 +79,8 @@ pub struct Case {
     pub act: Act,
     /// How much was tried.
     pub tally: Tally,
+    /// How many different disks recovery left, times aside: from each the futures were tried once.
+    pub recovered: u64,
     /// What was found, moment by moment.
     pub moments: Vec<Moment>,
     /// The first violation, made as small as it gets.
@@ -144,15 +148,17 @@ impl Exploration {
         let mut texts: Vec<String> =
             traced.trace().into_iter().filter(|call| call.step.is_some()).map(|call| call.text).collect();
         texts.push("nothing: the run had ended".into());
+        let known: Mutex<HashSet<u128>> = Mutex::default();
         let sweep = Sweep {
             disk: &disk,
             faults: self.faults.clone(),
             budget: self.budget.clone(),
             most_states: Some(most_states),
+            ends: Some((&scenario.old, &scenario.new)),
             run: &|disk| scenario.perform(act, disk).0,
             judge: &|disk: &SimVfs, promise: &Promise| {
                 let before = scenario.before(disk);
-                scenario.judge(disk, *promise).map(|after| (before, after))
+                scenario.judge_once(disk, *promise, &known).map(|after| (before, after))
             },
         };
         let mut moments: Vec<Moment> = Vec::new();
@@ -181,7 +187,8 @@ impl Exploration {
             }
             Continue(())
         });
-        Case { disk: profile.to_string(), act, tally, moments, violation }
+        let recovered = known.lock().unwrap_or_else(PoisonError::into_inner).len() as u64;
+        Case { disk: profile.to_string(), act, tally, recovered, moments, violation }
     }
 }
 

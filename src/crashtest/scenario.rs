@@ -7,10 +7,12 @@ use crate::error::{Code, Error};
 use crate::model::{Manifest, Policy};
 use crate::package::Package;
 use crate::vfs::SimVfs;
-use crate::vfs::sim::{Profile, Snapshot};
+use crate::vfs::sim::{Found, Profile, Side, Snapshot};
 use serde::Serialize;
+use std::collections::HashSet;
 use std::fmt;
 use std::io::{self, Read};
+use std::sync::{Mutex, PoisonError};
 
 /// Opens the package, each time it is needed.
 type Open = Box<dyn Fn() -> io::Result<Box<dyn Read>> + Sync + Send>;
@@ -187,11 +189,27 @@ impl Scenario {
     /// second recovery writes nothing (*quiet*); nothing is left but what the generations need (*clean*); and confirm,
     /// roll back, apply and further boots still work (*futures*).
     pub fn judge(&self, disk: &SimVfs, promise: Promise) -> Result<After, String> {
+        self.judge_once(disk, promise, &Mutex::default())
+    }
+
+    /// [`Scenario::judge`], but the futures of a disk that recovery leaves are tried only once: nothing of them depends
+    /// on times. `known` has the hashes of those whose futures were good.
+    pub(super) fn judge_once(
+        &self,
+        disk: &SimVfs,
+        promise: Promise,
+        known: &Mutex<HashSet<u128>>,
+    ) -> Result<After, String> {
         let status = recover(disk)?;
         let after = self.present(disk, promise, &status)?;
         quiet(disk, recover)?;
         self.clean(disk, &status)?;
-        self.futures(disk, &status)?;
+        let known = || known.lock().unwrap_or_else(PoisonError::into_inner);
+        let hash = disk.hash_without_times();
+        if !known().contains(&hash) {
+            self.futures(disk, &status)?;
+            known().insert(hash);
+        }
         Ok(after)
     }
 
@@ -200,11 +218,7 @@ impl Scenario {
         let tree = self.snapshot(disk);
         let (is_old, is_new) = (tree == self.old, tree == self.new);
         if !is_old && !is_new {
-            return Err(format!(
-                "mixed tree: against old {:?}; against new {:?}",
-                tree.difference(&self.old),
-                tree.difference(&self.new)
-            ));
+            return Err(format!("neither old nor new: {}", sides(&tree.between(&self.old, &self.new))));
         }
         let trial = status.state == "trial";
         let kept = match promise {
@@ -295,6 +309,17 @@ impl Scenario {
         };
         agrees().map_err(|error| format!("after {what}: {error}"))
     }
+}
+
+/// Which paths are whose: the first few of each kind.
+fn sides(found: &[Found]) -> String {
+    let of = |side: Side, title: &str| {
+        let paths: Vec<&str> = found.iter().filter(|found| found.side == side).map(|found| &*found.path).collect();
+        let more = if paths.len() > 3 { format!(" and {} more", paths.len() - 3) } else { String::new() };
+        (!paths.is_empty()).then(|| format!("{title} {}{more}", paths[..paths.len().min(3)].join(", ")))
+    };
+    let parts = [of(Side::Neither, "changed"), of(Side::Old, "old"), of(Side::New, "new")];
+    parts.into_iter().flatten().collect::<Vec<_>>().join("; ")
 }
 
 /// Boots that a trial may take here.

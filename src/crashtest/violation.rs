@@ -38,7 +38,7 @@ pub struct Fated {
     /// The number of the call that made it.
     pub call: u64,
     /// What it is.
-    pub what: String,
+    pub text: String,
     /// What became of it.
     pub fate: Fate,
 }
@@ -74,8 +74,10 @@ impl Violation {
         let whole = sweep.start();
         whole.set_options(|options| options.trace = true);
         (sweep.run)(&whole);
+        let (before, after) = (sweep.disk.snapshot(), whole.snapshot());
+        let ends = sweep.ends.unwrap_or((&before, &after));
         let judge = |disk: &SimVfs| (sweep.judge)(disk, promised).err();
-        let mut violation = Self::at(cut, crash_at, image, &judge, Some((&sweep.disk.snapshot(), &whole.snapshot())));
+        let mut violation = Self::at(cut, crash_at, image, &judge, Some(ends));
         let is_before = |call: &Call| call.step.is_some_and(|step| step <= crash_at);
         violation.calls = whole.trace().into_iter().filter(is_before).collect();
         violation
@@ -111,7 +113,7 @@ impl Violation {
             message,
             calls: cut.trace().into_iter().filter(|call| call.step.is_some()).collect(),
             effects: effects
-                .map(|(index, effect)| Fated { call: effect.call, what: effect.text.clone(), fate: fate(index) })
+                .map(|(index, effect)| Fated { call: effect.call, text: effect.text.clone(), fate: fate(index) })
                 .collect(),
             found: between(&found),
             left: between(&left),
@@ -164,9 +166,9 @@ impl fmt::Display for Violation {
             if skipped > 0 {
                 writeln!(f, "    {skipped} effects before these")?;
             }
-            for Fated { call, what, fate } in &effects[skipped..] {
+            for Fated { call, text, fate } in &effects[skipped..] {
                 let part = if *fate == Fate::Torn { ", in part only" } else { "" };
-                writeln!(f, "    call {call}: {}{part}", shorten(what))?;
+                writeln!(f, "    call {call}: {}{part}", shorten(text))?;
             }
         }
         tell_tree(f, "the tree when the power came back", &self.found)?;
@@ -188,8 +190,8 @@ fn tell_tree(f: &mut fmt::Formatter<'_>, title: &str, found: &[Found]) -> fmt::R
             Side::New => "new",
             Side::Neither => "NEITHER",
         };
-        for Found { path, what, .. } in found.iter().take(SHOWN) {
-            writeln!(f, "  {side:7} {path}: {what}")?;
+        for Found { path, text, .. } in found.iter().take(SHOWN) {
+            writeln!(f, "  {side:7} {path}: {}", shorten(text))?;
         }
         if found.len() > SHOWN {
             writeln!(f, "  {side:7} and {} more", found.len() - SHOWN)?;

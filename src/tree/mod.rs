@@ -4,6 +4,7 @@
 //! manifest with the disk, and [`Index`] remembers contents so that unchanged files need not be read again.
 
 mod check;
+mod copy;
 mod diff;
 mod index;
 mod read;
@@ -13,6 +14,7 @@ mod testing;
 mod walk;
 
 pub use check::{Depth, Verification, verify};
+pub use copy::{add_what_belongs, copy, copy_bytes};
 pub use diff::{Change, Described, changes, describe};
 pub use index::Index;
 pub use read::{hash_file, metadata_of, node_at, node_of};

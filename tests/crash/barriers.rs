@@ -4,7 +4,7 @@ use super::oracle::{ACTS, Act, Promise, judge, perform};
 use super::workload::{MANY, Prepared, WORKLOADS};
 use super::{PROFILES, options, seed};
 use rayon::prelude::*;
-use surefoot::crashtest::sweep;
+use surefoot::crashtest::Explorer;
 use surefoot::vfs::sim::{Budget, Faults, Profile};
 
 /// The barriers of each act, in order: what is lost if one is left out must be seen by somebody.
@@ -23,15 +23,13 @@ fn every_sync_is_missed_when_it_is_ignored() {
             let witness = WORKLOADS.par_iter().find_map_any(|workload| {
                 PROFILES.iter().find_map(|profile| {
                     let prepared = Prepared::new(workload, options(*profile));
-                    sweep(
-                        &prepared.disk,
-                        &faults,
-                        &|vfs| perform(act, &prepared, vfs).0,
-                        &|vfs, promise: &Promise| judge(&prepared, vfs, *promise),
-                        &budget,
-                    )
-                    .err()
-                    .map(|violation| format!("{} in {profile:?}: {}", workload.name, violation.message))
+                    Explorer::on(prepared.disk.fork())
+                        .faults(faults.clone())
+                        .budget(budget.clone())
+                        .run(|vfs| perform(act, &prepared, vfs).0)
+                        .judge(|vfs, promise| judge(&prepared, vfs, *promise))
+                        .err()
+                        .map(|violation| format!("{} in {profile:?}: {}", workload.name, violation.message))
                 })
             });
             println!(

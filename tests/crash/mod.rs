@@ -2,6 +2,7 @@
 
 mod barriers;
 mod damage;
+mod explorer;
 mod faults;
 mod nested;
 mod oracle;
@@ -13,12 +14,12 @@ mod workload;
 use oracle::{ACTS, Act, Promise, judge, perform};
 use rayon::prelude::*;
 use std::sync::Mutex;
-use surefoot::crashtest::{Tally, sweep};
-use surefoot::vfs::sim::{Budget, Faults, Options, Profile};
+use surefoot::crashtest::{Explorer, Tally};
+use surefoot::vfs::sim::{Budget, Options, Profile};
 use workload::{LOCKED, MANY, Prepared, WORKLOADS, Workload};
 
 /// The profiles in which a rename is atomic. (In `Split` it is not, and preflight refuses such file systems.)
-const PROFILES: [Profile; 5] = [Profile::Prefix, Profile::Somc, Profile::SomcStale, Profile::PerInode, Profile::Posix];
+const PROFILES: [Profile; 5] = Profile::ATOMIC;
 
 fn seed() -> u64 {
     std::env::var("SUREFOOT_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(20_261_122)
@@ -55,14 +56,11 @@ fn sweep_one(workload: &Workload, act: Act, options: Options, budget: &Budget) -
             workload.name
         ));
     }
-    sweep(
-        &prepared.disk,
-        &Faults::none(),
-        &|vfs| perform(act, &prepared, vfs).0,
-        &|vfs, promise: &Promise| judge(&prepared, vfs, *promise),
-        budget,
-    )
-    .map_err(|violation| format!("{} {act:?} in {profile:?}, seed {}: {violation}", workload.name, seed()))
+    Explorer::on(prepared.disk.fork())
+        .budget(budget.clone())
+        .run(|vfs| perform(act, &prepared, vfs).0)
+        .judge(|vfs, promise| judge(&prepared, vfs, *promise))
+        .map_err(|violation| format!("{} {act:?} in {profile:?}, seed {}: {violation}", workload.name, seed()))
 }
 
 /// Sweeps everything of a list of cases on all cores; prints what was judged.

@@ -3,7 +3,7 @@
 use super::oracle::{Act, Promise, judge, perform, recover};
 use super::workload::{Prepared, WORKLOADS};
 use super::{PROFILES, options, seed};
-use surefoot::crashtest::sweep;
+use surefoot::crashtest::Explorer;
 use surefoot::device::{Config, Engine, Settings, Tree};
 use surefoot::error::Code;
 use surefoot::model::TreePath;
@@ -88,7 +88,7 @@ fn telling_of_a_used_up_trial_is_cut_at_every_call() {
             other => Err(format!("{other:?}")),
         }
     };
-    let tally = sweep(&disk, &Faults::none(), &tell, &judge, &Budget::default()).unwrap();
+    let tally = Explorer::on(disk).run(tell).judge(judge).unwrap();
     assert!(tally.crash_points > 2, "{tally:?}");
 }
 

@@ -1,13 +1,14 @@
 //! The workloads, as a table that reads like the specification.
 
-use std::io::{Cursor, Read as _};
-use surefoot::device::{Config, Engine, PackageSettings, Settings};
+use std::io::{Cursor, Read};
+use std::sync::Arc;
+use surefoot::crashtest::Scenario;
 use surefoot::model::Policy;
-use surefoot::package::{Level, Package};
+use surefoot::package::Level;
 use surefoot::publish::{Options as BuildOptions, build_patch};
 use surefoot::tree::{Walk, scan};
 use surefoot::vfs::SimVfs;
-use surefoot::vfs::sim::{Options, Snapshot};
+use surefoot::vfs::sim::Options;
 
 /// One workload: a tree before and a tree after.
 #[derive(Clone, Copy)]
@@ -236,13 +237,17 @@ fn many(disk: &SimVfs, version: u32) {
     }
 }
 
-/// A workload made ready: a disk under care, the package that changes it, and what its tree is before and after.
+/// A workload made ready.
 pub(super) struct Prepared {
-    pub(super) name: &'static str,
-    pub(super) disk: SimVfs,
-    pub(super) package: Vec<u8>,
-    pub(super) old: Snapshot,
-    pub(super) new: Snapshot,
+    scenario: Scenario,
+}
+
+impl std::ops::Deref for Prepared {
+    type Target = Scenario;
+
+    fn deref(&self) -> &Scenario {
+        &self.scenario
+    }
 }
 
 impl Prepared {
@@ -264,28 +269,11 @@ impl Prepared {
         };
         let mut spool = Cursor::new(Vec::new());
         build_patch(("1.0.0", &before), (&after, &wanted), &how, &mut spool, &mut package).unwrap();
-        let (old, new) = if workload.policy.mtime {
-            (disk.snapshot_with_times(), wanted.snapshot_with_times())
-        } else {
-            (disk.snapshot(), wanted.snapshot())
-        };
-        let config = Config { owner: workload.policy.owner, mtime: workload.policy.mtime, ..Config::default() };
-        drop(Engine::init(disk.clone(), config, "1.0.0", Some(&before)).unwrap());
-        Self { name: workload.name, disk: disk.reboot_clean(), package, old, new }
-    }
-
-    pub(super) fn snapshot(&self, disk: &SimVfs) -> Snapshot {
-        if self.times() { disk.snapshot_with_times() } else { disk.snapshot() }
-    }
-
-    fn times(&self) -> bool {
-        self.name == "times count"
-    }
-
-    /// Applies the package.
-    pub(super) fn apply(&self, engine: &mut Engine<SimVfs>, settings: Settings) -> Result<(), surefoot::Error> {
-        let package = Package::open(self.package.as_slice().take(u64::MAX))?.accept_unsigned()?;
-        let settings = PackageSettings { settings, ..PackageSettings::default() };
-        engine.apply(package, &settings, &()).map(drop)
+        let package: Arc<[u8]> = package.into();
+        let open = move || Ok(Box::new(Cursor::new(package.clone())) as Box<dyn Read>);
+        let mut scenario = Scenario::new(&disk, "1.0.0", &before, open).unwrap();
+        // What it should be, not what the engine makes of it.
+        scenario.new = scenario.snapshot(&wanted);
+        Self { scenario }
     }
 }

@@ -6,6 +6,7 @@ mod build;
 mod build_entry;
 mod completions;
 mod confirm;
+mod crashtest;
 mod diff;
 mod history;
 mod init;
@@ -46,6 +47,7 @@ pub(super) fn run(arguments: &Arguments, output: &Output) -> Result<(), Error> {
         Command::History => history::run(global, output),
         Command::Verify(asked) => verify::run(asked, global, output),
         Command::Journal(_) => journal::run(global, output),
+        Command::Crashtest(asked) => crashtest::run(asked, output),
         Command::Completions(asked) => completions::run(asked, output),
         Command::Man(asked) => man::run(asked, output),
     }

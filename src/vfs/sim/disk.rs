@@ -305,6 +305,13 @@ impl Disk {
         hash
     }
 
+    /// A hash of everything that can be seen but the times.
+    pub(super) fn hash_without_times(&self) -> Hash {
+        let mut hash = Hash::default();
+        self.all().for_each(|(id, inode)| hash.merge(inode.hash_of(id, false)));
+        hash
+    }
+
     fn set_entry(&mut self, link: &Link, time: Time) {
         if self.directory(link.directory).is_none() {
             return;
@@ -412,30 +419,32 @@ impl Inode {
     }
 
     fn hash(&self, id: Id) -> Hash {
-        *self.hash.get_or_init(|| {
-            let mut hash = Hash::default();
-            let numbers = [id, self.number, self.mode.into(), self.uid.into(), self.gid.into()];
-            numbers.iter().for_each(|number| hash.add(*number));
-            for time in [self.mtime, self.ctime] {
-                hash.add(time.seconds as u64);
-                hash.add(time.nanoseconds.into());
-            }
-            for (name, value) in self.xattrs.iter() {
-                hash.add_bytes(name);
-                hash.add_bytes(value);
-            }
-            match &self.body {
-                Body::File(content) => hash.absorb(content.hash()),
-                Body::Symlink(target) => hash.add_bytes(target),
-                Body::Directory(directory) => {
-                    for (name, id) in directory.entries.iter() {
-                        hash.add_bytes(name);
-                        hash.add(*id);
-                    }
+        *self.hash.get_or_init(|| self.hash_of(id, true))
+    }
+
+    fn hash_of(&self, id: Id, times: bool) -> Hash {
+        let mut hash = Hash::default();
+        let numbers = [id, self.number, self.mode.into(), self.uid.into(), self.gid.into()];
+        numbers.iter().for_each(|number| hash.add(*number));
+        for time in [self.mtime, self.ctime].iter().filter(|_| times) {
+            hash.add(time.seconds as u64);
+            hash.add(time.nanoseconds.into());
+        }
+        for (name, value) in self.xattrs.iter() {
+            hash.add_bytes(name);
+            hash.add_bytes(value);
+        }
+        match &self.body {
+            Body::File(content) => hash.absorb(content.hash()),
+            Body::Symlink(target) => hash.add_bytes(target),
+            Body::Directory(directory) => {
+                for (name, id) in directory.entries.iter() {
+                    hash.add_bytes(name);
+                    hash.add(*id);
                 }
             }
-            hash
-        })
+        }
+        hash
     }
 }
 

@@ -38,7 +38,7 @@ pub struct Found {
     /// Whose it is.
     pub side: Side,
     /// What it holds.
-    pub what: String,
+    pub text: String,
 }
 
 /// Which of two trees a path is of.
@@ -102,7 +102,7 @@ impl Snapshot {
                 (false, true) => Side::New,
                 (false, false) => Side::Neither,
             };
-            Some(Found { path: path.clone(), side, what: here.unwrap_or(&missing).clone() })
+            Some(Found { path: path.clone(), side, text: here.unwrap_or(&missing).clone() })
         };
         paths.into_iter().filter_map(found).collect()
     }
@@ -133,8 +133,10 @@ impl Snapshot {
             SnapshotBody::Symlink(target) => format!("link to {}", target.escape_ascii()),
             SnapshotBody::File(content) => {
                 let bytes = content.to_vec();
-                let shown = bytes[..bytes.len().min(24)].escape_ascii();
-                format!("file of {} bytes \"{shown}\" (hash {:032x})", bytes.len(), content.hash().value())
+                let shown = &bytes[..bytes.len().min(24)];
+                let readable = shown.iter().all(|byte| byte.is_ascii_graphic() || *byte == b' ');
+                let shown = if readable { format!(" \"{}\"", shown.escape_ascii()) } else { String::new() };
+                format!("file of {} bytes{shown} (hash {:032x})", bytes.len(), content.hash().value())
             }
         };
         let _ = write!(line, " {:o} {}:{}", node.mode, node.uid, node.gid);
@@ -171,6 +173,11 @@ impl SimVfs {
     /// The tree as it can be seen now, with the time of last modification of every entry.
     pub fn snapshot_with_times(&self) -> Snapshot {
         self.snapshot_of(true)
+    }
+
+    /// A hash of everything that can be seen now but the times, inode numbers and the state directory included.
+    pub fn hash_without_times(&self) -> u128 {
+        self.state().live.hash_without_times().value()
     }
 
     /// Every path below the state directory, sorted.

@@ -1,0 +1,90 @@
+//! A copy of some paths of a tree, on any file system.
+
+use crate::limits;
+use crate::model::{Entry, Kind, Manifest, Node, TreePath};
+use crate::vfs::{IoError, Place, Vfs};
+use std::collections::BTreeSet;
+
+/// Adds what these paths cannot be without: the other names of hard-linked files, and the directories on the way.
+pub fn add_what_belongs(paths: &mut BTreeSet<TreePath>, tree: &Manifest) {
+    let mut leaders = BTreeSet::new();
+    for Entry { path, node } in tree.entries() {
+        if let Some(leader) = node.leader.as_ref().filter(|leader| paths.contains(path) || paths.contains(*leader)) {
+            leaders.insert(leader.clone());
+        }
+    }
+    for Entry { path, node } in tree.entries() {
+        if leaders.contains(path) || node.leader.as_ref().is_some_and(|leader| leaders.contains(leader)) {
+            paths.insert(path.clone());
+        }
+    }
+    let above: Vec<TreePath> =
+        paths.iter().flat_map(|path| std::iter::successors(path.parent(), TreePath::parent)).collect();
+    paths.extend(above);
+    paths.insert(TreePath::root());
+}
+
+/// Makes what `tree` holds at these paths (see [`add_what_belongs`]) in an empty tree; `content` makes each file, which
+/// is dressed afterwards.
+pub fn copy<V: Vfs>(
+    to: &V,
+    tree: &Manifest,
+    paths: &BTreeSet<TreePath>,
+    content: &dyn Fn(&Place) -> Result<(), IoError>,
+) -> Result<(), IoError> {
+    let mut directories = Vec::new();
+    for path in paths {
+        let Some(node) = tree.get(path) else { continue };
+        let at = Place::tree(path);
+        match (&node.kind, &node.leader) {
+            (Kind::Directory, _) => {
+                if !path.is_root() {
+                    to.mkdir(&at)?;
+                }
+                directories.push((at, node));
+            }
+            (Kind::Symlink { target }, _) => {
+                to.symlink(target, &at)?;
+                dress(to, &at, node, tree)?;
+            }
+            (Kind::File { .. }, Some(leader)) => to.link(&Place::tree(leader), &at)?,
+            (Kind::File { .. }, None) => {
+                content(&at)?;
+                dress(to, &at, node, tree)?;
+            }
+        }
+    }
+    // Last, and from the leaves up: a mode may forbid writing, and writing changes the time.
+    for (at, node) in directories.into_iter().rev() {
+        dress(to, &at, node, tree)?;
+    }
+    Ok(())
+}
+
+/// Copies the bytes of an open file into an empty one.
+pub fn copy_bytes<A: Vfs, B: Vfs>(from: (&A, &A::File), to: (&B, &B::File)) -> Result<(), IoError> {
+    let mut buffer = vec![0; limits::COPY_BUFFER];
+    let mut offset = 0;
+    loop {
+        let length = from.0.read_at(from.1, offset, &mut buffer)?;
+        if length == 0 {
+            return Ok(());
+        }
+        to.0.write_at(to.1, offset, &buffer[..length])?;
+        offset += length as u64;
+    }
+}
+
+fn dress<V: Vfs>(to: &V, at: &Place, node: &Node, tree: &Manifest) -> Result<(), IoError> {
+    let metadata = &node.metadata;
+    if tree.policy().owner {
+        to.set_owner(at, metadata.uid, metadata.gid)?;
+    }
+    if !matches!(node.kind, Kind::Symlink { .. }) {
+        to.set_mode(at, metadata.mode)?;
+    }
+    for (name, value) in &metadata.xattrs {
+        to.set_xattr(at, name, Some(value))?;
+    }
+    to.set_mtime(at, metadata.mtime)
+}
