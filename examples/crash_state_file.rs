@@ -5,17 +5,17 @@
 #![allow(clippy::print_stdout)]
 
 use surefoot::crashtest::{Explorer, Tally, Violation, old_or_new};
-use surefoot::vfs::{IoError, Place, Rename, Vfs};
+use surefoot::vfs::{Place, Rename, Vfs};
 
-fn save(disk: &impl Vfs, text: &str, careful: bool) -> Result<(), IoError> {
-    let [new, state] = ["state.new", "state"].map(|path| Place::parse(path).unwrap_or_else(|_| unreachable!()));
+fn save(disk: &impl Vfs, text: &str, careful: bool) -> Result<(), Box<dyn std::error::Error>> {
+    let (new, state) = (Place::parse("state.new")?, Place::parse("state")?);
     let file = disk.create(&new)?;
     disk.write_at(&file, 0, text.as_bytes())?;
     if careful {
-        disk.sync_file(&file)?;
+        disk.sync_all()?;
     }
     disk.rename(&new, &state, Rename::Replace)?;
-    disk.sync_all()
+    Ok(disk.sync_all()?)
 }
 
 pub(crate) fn explore(careful: bool) -> Result<Tally, Box<Violation>> {

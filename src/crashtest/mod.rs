@@ -9,17 +9,17 @@
 //!
 //! ```
 //! use surefoot::crashtest::{Explorer, Violation, old_or_new};
-//! use surefoot::vfs::{IoError, Place, Rename, Vfs};
+//! use surefoot::vfs::{Place, Rename, Vfs};
 //!
-//! fn save(disk: &impl Vfs, text: &str, careful: bool) -> Result<(), IoError> {
-//!     let [new, state] = ["state.new", "state"].map(|path| Place::parse(path).unwrap());
+//! fn save(disk: &impl Vfs, text: &str, careful: bool) -> Result<(), Box<dyn std::error::Error>> {
+//!     let (new, state) = (Place::parse("state.new")?, Place::parse("state")?);
 //!     let file = disk.create(&new)?;
 //!     disk.write_at(&file, 0, text.as_bytes())?;
 //!     if careful {
-//!         disk.sync_file(&file)?; // forgotten, the new name may hold nothing
+//!         disk.sync_all()?; // the bytes, and the name: `sync_file` alone is not enough in `posix`
 //!     }
 //!     disk.rename(&new, &state, Rename::Replace)?;
-//!     disk.sync_all()
+//!     Ok(disk.sync_all()?)
 //! }
 //!
 //! let explore = |careful| {
