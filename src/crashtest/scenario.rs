@@ -117,7 +117,7 @@ impl Scenario {
         };
         let done = scenario.disk.fork();
         let mut engine = Engine::open(done.clone())?;
-        scenario.apply(&mut engine, &settings(false))?;
+        scenario.apply(&mut engine, settings(false))?;
         scenario.to = engine.current()?.version;
         scenario.new = scenario.snapshot(&done);
         Ok(scenario)
@@ -137,11 +137,10 @@ impl Scenario {
     }
 
     /// Applies the package.
-    pub fn apply(&self, engine: &mut Engine<SimVfs>, settings: &Settings) -> Result<(), Error> {
+    pub fn apply(&self, engine: &mut Engine<SimVfs>, settings: Settings) -> Result<(), Error> {
         let unreadable = |error| Error::new(Code::Io, "the package cannot be read again").because(error);
         let package = Package::open((self.package)().map_err(unreadable)?)?.accept_unsigned()?;
-        let settings =
-            PackageSettings { settings: settings.clone(), allow_downgrade: true, ..PackageSettings::default() };
+        let settings = PackageSettings { settings, allow_downgrade: true, ..PackageSettings::default() };
         engine.apply(package, &settings, &()).map(drop)
     }
 
@@ -155,7 +154,7 @@ impl Scenario {
     fn act(&self, act: Act, disk: &SimVfs, promise: &mut Promise) -> Result<(), Error> {
         let mut engine = Engine::open(disk.clone())?;
         engine.recover(&())?;
-        self.apply(&mut engine, &settings(matches!(act, Act::Confirm | Act::Reject)))?;
+        self.apply(&mut engine, settings(matches!(act, Act::Confirm | Act::Reject)))?;
         match act {
             Act::Apply => *promise = Promise::New,
             Act::Confirm => {
@@ -272,7 +271,7 @@ impl Scenario {
             return if self.is_new(status) {
                 self.future(disk, "undo", Promise::Old, |engine| engine.rollback(&()).map(drop))
             } else {
-                self.future(disk, "apply again", Promise::New, |engine| self.apply(engine, &settings(false)))
+                self.future(disk, "apply again", Promise::New, |engine| self.apply(engine, settings(false)))
             };
         }
         self.future(disk, "confirm", Promise::New, |engine| engine.confirm(&()))?;
