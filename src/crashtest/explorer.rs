@@ -179,6 +179,9 @@ pub(super) struct Sweep<'a, P, O> {
     pub(super) judge: &'a (dyn Fn(&SimVfs, &P) -> Result<O, String> + Sync),
 }
 
+/// What the judge said, by the hash of the image.
+type Verdicts<O> = HashMap<u128, Result<O, String>>;
+
 /// What happens in a sweep.
 pub(super) enum Event<'a, P, O> {
     /// The power was cut.
@@ -226,7 +229,7 @@ impl<P: PartialEq, O> Sweep<'_, P, O> {
         let mut tally = Tally { moments: whole.calls() + 1, ..Tally::default() };
         let (moments, share) = self.spread(&whole);
         let budget = Budget { share, ..self.budget.clone() };
-        let mut known: Vec<(P, HashMap<u128, Result<O, String>>)> = Vec::new();
+        let mut known: Vec<(P, Verdicts<O>)> = Vec::new();
         for crash_at in moments {
             let (cut, promised) = self.cut_at(crash_at);
             tally.crash_points += 1;
