@@ -17,4 +17,6 @@ mod crash;
 mod service_patch;
 mod cli;
 mod kill;
+mod mutants;
+mod soak;
 mod docs;
