@@ -17,6 +17,8 @@ mod crash;
 mod service_patch;
 mod cli;
 mod kill;
+mod coverage;
 mod mutants;
 mod soak;
+mod traces;
 mod docs;

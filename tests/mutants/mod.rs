@@ -280,7 +280,6 @@ fn build(mutants: &[Mutant]) -> PathBuf {
         .env("CARGO_TARGET_DIR", root().join("target/mutants/build"))
         .env("CARGO_PROFILE_RELEASE_INCREMENTAL", "true")
         .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "64")
-        .env("RUSTFLAGS", "--cap-lints=allow")
         .stderr(Stdio::inherit())
         .output()
         .unwrap();
