@@ -4,6 +4,7 @@
 //! instrumented, runs them, and lists every branch that was never taken. It needs `llvm-profdata` and `llvm-cov`, of
 //! LLVM 19 or later (Debian: `llvm-19`).
 
+use crate::cargo;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -88,23 +89,12 @@ fn build(target: &Path) -> Vec<PathBuf> {
     fs::create_dir_all(target).unwrap();
     fs::write(&wrapper, script).unwrap();
     fs::set_permissions(&wrapper, fs::Permissions::from_mode(0o755)).unwrap();
-    let output = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-        .current_dir(root())
-        .args(["test", "--release", "--all-features", "--lib", "--test", "surefoot", "--no-run"])
-        .arg("--message-format=json")
-        .env("CARGO_TARGET_DIR", target)
-        .env("CARGO_PROFILE_RELEASE_STRIP", "none")
-        .env("CARGO_PROFILE_RELEASE_INCREMENTAL", "true")
-        .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "64")
-        .env("RUSTC_WORKSPACE_WRAPPER", &wrapper)
-        .stderr(Stdio::inherit())
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "the instrumented tests cannot be built");
-    let text = String::from_utf8_lossy(&output.stdout);
-    let messages = text.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
-    let programs: BTreeSet<PathBuf> =
-        messages.filter_map(|message| message["executable"].as_str().map(PathBuf::from)).collect();
+    let arguments = ["test", "--all-features", "--lib", "--test", "surefoot", "--no-run"];
+    let environment = [("CARGO_TARGET_DIR", target.as_os_str()), ("RUSTC_WORKSPACE_WRAPPER", wrapper.as_os_str())];
+    let programs: BTreeSet<PathBuf> = match cargo::build(root(), &arguments, &environment) {
+        Ok(built) => built.into_iter().map(|built| built.path).collect(),
+        Err(errors) => panic!("the instrumented tests cannot be built: {errors}"),
+    };
     assert_eq!(programs.len(), 3, "{programs:?}");
     programs.into_iter().collect()
 }

@@ -17,6 +17,7 @@ mod crash;
 mod service_patch;
 mod cli;
 mod kill;
+mod cargo;
 mod coverage;
 mod mutants;
 mod soak;

@@ -3,6 +3,7 @@
 //! Each turn is the test itself in a process of its own, so a finding is repeated by its seed:
 //! `SUREFOOT_SEED=N PROPTEST_RNG_SEED=N cargo test --release --all-features NAME`.
 
+use crate::cargo;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -123,18 +124,9 @@ struct Programs {
 impl Programs {
     fn build() -> Self {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let release: &[&str] = if cfg!(debug_assertions) { &[] } else { &["--release"] };
-        let build = |arguments: &[&str], name: &str| {
-            let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-            let mut command = Command::new(cargo);
-            command.current_dir(root).args(arguments).args(release).arg("--message-format=json");
-            let output = command.output().unwrap();
-            let found = String::from_utf8_lossy(&output.stdout).lines().find_map(|line| {
-                let message: serde_json::Value = serde_json::from_str(line).ok()?;
-                let executable = message["executable"].as_str().map(PathBuf::from);
-                executable.filter(|_| message["target"]["name"] == name)
-            });
-            found.ok_or_else(|| String::from_utf8_lossy(&output.stderr).into_owned())
+        let build = |arguments: &[&str], kind: &str| -> Result<PathBuf, String> {
+            let built = cargo::build(root, arguments, &[])?;
+            built.into_iter().find(|built| built.kind == kind).map(|built| built.path).ok_or_else(|| "nothing".into())
         };
         let copies = tempfile::tempdir().unwrap();
         let copy = |program: PathBuf, name: &str| {
@@ -143,10 +135,10 @@ impl Programs {
             to
         };
         let scenarios = ["build", "--manifest-path", "fuzz/Cargo.toml", "--example", "scenarios"];
-        let scenarios = build(&scenarios, "scenarios").map_err(|why| println!("no random scenarios: {why}")).ok();
+        let scenarios = build(&scenarios, "example").map_err(|why| println!("no random scenarios: {why}")).ok();
         Self {
             integration: copy(std::env::current_exe().unwrap(), "integration"),
-            unit: copy(build(&["test", "--lib", "--no-run", "--all-features"], "surefoot").unwrap(), "unit"),
+            unit: copy(build(&["test", "--lib", "--no-run", "--all-features"], "lib").unwrap(), "unit"),
             scenarios: scenarios.map(|program| copy(program, "scenarios")),
             _copies: copies,
         }

@@ -87,9 +87,10 @@ fn sweep_all(title: &str, cases: Vec<(Workload, Act, Options, Budget)>) -> Tally
 fn every_call_of_every_workload_is_a_crash_point() {
     let budget = Budget { seed: seed(), ..Budget::default() };
     let mut cases = Vec::new();
-    for workload in WORKLOADS {
+    // The hardest first: whoever breaks something sees it soon.
+    for profile in PROFILES.into_iter().rev() {
         for act in ACTS {
-            for profile in PROFILES {
+            for workload in WORKLOADS {
                 cases.push((*workload, act, options(profile), budget.clone()));
             }
         }

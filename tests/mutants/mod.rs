@@ -9,6 +9,7 @@
 mod engine;
 mod protocol;
 
+use crate::cargo;
 use rayon::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -32,15 +33,18 @@ const KILLED_ELSEWHERE: &[&str] = &[];
 
 /// The tests over the simulated disk, the quickest killers first.
 const SIMULATOR: &[&str] = &[
-    "crash::every_call_of_every_workload_is_a_crash_point",
-    "crash::random::init_is_cut_at_every_call",
-    "crash::faults::a_failed_sync_is_never_followed_by_one_that_is_believed",
-    "crash::poorer_file_systems_keep_the_promise",
+    "crash::nested::five",
+    "crash::every_call",
+    "crash::nested::a_process",
+    "crash::random::init",
+    "crash::faults::a_failed_sync",
+    "crash::poorer",
     "crash::damage::",
-    "crash::random::",
-    "crash::faults::every_call_fails_with_every_error_and_then_the_power_fails",
-    "crash::nested::",
-    "crash::",
+    "crash::random::a_",
+    "crash::faults::every_call",
+    "crash::nested::recovery",
+    "crash::barriers::",
+    "crash::three_hundred",
 ];
 
 /// The other tests of this executable that look at the engine.
@@ -261,62 +265,49 @@ fn render(source: &str, within: Range<usize>, mutants: &[&Mutant]) -> String {
 /// Builds the tests over a copy of the source with all mutants in it.
 fn build(mutants: &[Mutant]) -> PathBuf {
     let copy = root().join("target/mutants/source");
-    if copy.exists() {
-        fs::remove_dir_all(&copy).unwrap();
-    }
+    let changed = |path: &Path, bytes: Vec<u8>| {
+        let file = path.strip_prefix(root()).unwrap().to_str().unwrap();
+        match String::from_utf8(bytes) {
+            Ok(text) if file == "src/lib.rs" => format!("{text}\n{SWITCH}").into_bytes(),
+            Ok(text) => splice(file, &text, mutants).into_bytes(),
+            Err(error) => error.into_bytes(),
+        }
+    };
+    fs::create_dir_all(&copy).unwrap();
     for name in ["Cargo.toml", "Cargo.lock", "README.md", "src", "tests", "docs", "examples", "benches"] {
-        copy_all(&root().join(name), &copy.join(name)).unwrap();
+        copy_all(&root().join(name), &copy.join(name), &changed).unwrap();
     }
-    for group in groups() {
-        let source = fs::read_to_string(root().join(group.file)).unwrap();
-        fs::write(copy.join(group.file), splice(group.file, &source, mutants)).unwrap();
+    let arguments = ["test", "--all-features", "--test", "surefoot", "--no-run"];
+    let target = root().join("target/mutants/build");
+    match cargo::build(&copy, &arguments, &[("CARGO_TARGET_DIR", target.as_os_str())]) {
+        Ok(built) => built.into_iter().find(|built| built.kind == "test").unwrap().path,
+        Err(errors) => panic!("the mutants cannot be built: {errors}"),
     }
-    let library = fs::read_to_string(copy.join("src/lib.rs")).unwrap();
-    fs::write(copy.join("src/lib.rs"), format!("{library}\n#[allow(missing_docs)]\npub mod mutant {{\n{SWITCH}\n}}\n"))
-        .unwrap();
-    let output = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-        .current_dir(&copy)
-        .args(["test", "--release", "--all-features", "--test", "surefoot", "--no-run", "--message-format=json"])
-        .env("CARGO_TARGET_DIR", root().join("target/mutants/build"))
-        .env("CARGO_PROFILE_RELEASE_INCREMENTAL", "true")
-        .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "64")
-        .stderr(Stdio::inherit())
-        .output()
-        .unwrap();
-    let text = String::from_utf8_lossy(&output.stdout);
-    let messages = text.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
-    let mut executable = None;
-    for message in messages {
-        if let Some(text) = message["message"]["rendered"].as_str().filter(|_| message["message"]["level"] == "error") {
-            println!("{text}");
-        }
-        if message["target"]["kind"][0] == "test" {
-            executable = message["executable"].as_str().map(PathBuf::from).or(executable);
-        }
-    }
-    assert!(output.status.success(), "the mutants cannot be built");
-    executable.unwrap()
 }
 
 /// What the switch is in the copy: the number of the mutant that is at work, by the environment.
 const SWITCH: &str = r#"
-pub fn number() -> usize {
-    static NUMBER: std::sync::OnceLock<usize> = std::sync::OnceLock::new();
-    *NUMBER.get_or_init(|| std::env::var("SUREFOOT_MUTANT").ok().and_then(|text| text.parse().ok()).unwrap_or(0))
+#[allow(missing_docs)]
+pub mod mutant {
+    pub fn number() -> usize {
+        static NUMBER: std::sync::OnceLock<usize> = std::sync::OnceLock::new();
+        *NUMBER.get_or_init(|| std::env::var("SUREFOOT_MUTANT").ok().and_then(|text| text.parse().ok()).unwrap_or(0))
+    }
 }
 "#;
 
-fn copy_all(from: &Path, to: &Path) -> io::Result<()> {
-    if !from.is_dir() {
-        fs::create_dir_all(to.parent().unwrap())?;
-        return fs::copy(from, to).map(drop);
+/// Copies what differs, so that a second build is a short one.
+fn copy_all(from: &Path, to: &Path, changed: &dyn Fn(&Path, Vec<u8>) -> Vec<u8>) -> io::Result<()> {
+    if from.is_dir() {
+        fs::create_dir_all(to)?;
+        for entry in fs::read_dir(from)? {
+            let entry = entry?;
+            copy_all(&entry.path(), &to.join(entry.file_name()), changed)?;
+        }
+        return Ok(());
     }
-    fs::create_dir_all(to)?;
-    for entry in fs::read_dir(from)? {
-        let entry = entry?;
-        copy_all(&entry.path(), &to.join(entry.file_name()))?;
-    }
-    Ok(())
+    let bytes = changed(from, fs::read(from)?);
+    if fs::read(to).is_ok_and(|there| there == bytes) { Ok(()) } else { fs::write(to, bytes) }
 }
 
 /// The name of the test that fails with a mutant, if one of those with this prefix does.
