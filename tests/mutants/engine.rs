@@ -251,7 +251,12 @@ pub(super) const GROUPS: &[Group] = &[
             ),
             (
                 "times of directories are not set",
-                "self.vfs.stat(&at)?.is_some_and(|stat| stat.mtime != metadata.mtime) { @{self.vfs.set_mtime(&at, metadata.mtime)?;}@",
+                "if plan.policy.mtime && stat.mtime != end.mtime { @{self.vfs.set_mtime(&at, end.mtime)?;}@",
+                "",
+            ),
+            (
+                "directories that were opened are not closed again",
+                "if stat.mode != end.mode && stat.mode == open_mode(end.mode) { @{self.vfs.set_mode(&at, end.mode)?;}@",
                 "",
             ),
             // Metadata in place.
@@ -298,7 +303,7 @@ pub(super) const GROUPS: &[Group] = &[
             ),
             (
                 "content is not compared",
-                "let is = |end: &Option<Node>| end.as_ref().is_some_and(|node| @{found.matches(node, counting)}@);",
+                "return closed.matches(node, counting); } @{found.matches(node, counting)}@",
                 "{ let _ = counting; could_be(stat, node) }",
             ),
             (
@@ -374,7 +379,7 @@ pub(super) const GROUPS: &[Group] = &[
             ),
             (
                 "any metadata may be set over",
-                "if @{!is_mixture(&now, &before.metadata, &after.metadata, policy)}@ {",
+                "if @{!is_mixture(&now, &before.metadata, &after.metadata, policy, after.is_directory())}@ {",
                 "{ let _ = before; false }",
             ),
             ("metadata of any type may be set over", "if @{!same_type(&stat, after)}@ {", "false"),
@@ -421,22 +426,24 @@ pub(super) const GROUPS: &[Group] = &[
                 "if @{self.broken}@ { let (journal, records, state)",
                 "false",
             ),
-            (
+                        (
                 "a trial ends although it cannot be taken back",
-                "&& attempt >= facts.attempts { @{executor::can_revert(&self.vfs, &self.plan()?)?;}@",
-                "",
+                "Err(error) if @{matches!(error.code(), Code::Changed | Code::Stray)}@ => {",
+                "false",
             ),
             (
                 "a direction that has rotted is not missed",
-                "@{matches!(found, State::Trial { facts, .. } if facts.trial) && self.was_going_back()?}@",
+                "if @{self.was_going_back()?}@ {",
                 "false",
             ),
             (
                 "a lost direction is followed although it cannot be",
-                "let input = if lost { @{executor::can_revert(&self.vfs, &self.plan()?)?;}@",
+                "@{executor::can_revert(&self.vfs, &self.plan()?).map_err(|error| {
+                    Error::new(Code::Stuck, \"a trial was being taken back, which cannot be finished\").because(error)
+                })?;}@",
                 "",
             ),
-            (
+(
                 "any plan is that of the journal",
                 "found.filter(|bytes| @{Digest::of(bytes).0 == digest}@)",
                 "{ let _ = (bytes, digest); true }",
@@ -507,21 +514,13 @@ pub(super) const GROUPS: &[Group] = &[
                 "if @{request.target.is_some() && request.target != digest}@ {",
                 "false",
             ),
-            (
+                        (
                 "the last epoch is not made durable",
-                "@{if let Err(error) = self.journal.settle(&self.vfs) {
-                    self.broken = true;
-                    executor::mark_poisoned(&self.vfs);
-                    return Err(Error::new(Code::SyncFailed, \"a sync failed: what is on the disk is not known\").because(error));
-                }}@",
+                "@{let settled = self.journal.settle(&self.vfs).map_err(|error| store::sync_failed(&self.vfs, error));
+                self.notice(settled)?;}@",
                 "",
             ),
-            (
-                "a sync that fails at the beginning is not noted",
-                "@{executor::mark_poisoned(&self.vfs);}@",
-                "",
-            ),
-            ("a state directory elsewhere will do", "@{refuse_elsewhere(&vfs)?;}@ let config", ""),
+("a state directory elsewhere will do", "@{refuse_elsewhere(&vfs)?;}@ let config", ""),
             (
                 "an undone update stays the current one",
                 "Generation::read(&self.vfs, *transaction), Some(Record::Begin { target, .. }) => @{Generation::read(&self.vfs, *target)}@",
@@ -544,7 +543,7 @@ pub(super) const GROUPS: &[Group] = &[
             ),
             (
                 "an undo keeps nothing of what it replaces",
-                "@{stage::keep_old(vfs, plan.method, plan.slots, &plan.steps)?;}@",
+                "@{stage::stage_undo(vfs, from.id, &mut plan)?;}@",
                 "",
             ),
             (
@@ -559,8 +558,13 @@ pub(super) const GROUPS: &[Group] = &[
         mutants: &[
             (
                 "content from a package is not checked",
-                "content, after.kind.size())?; @{check_content(path, after, size, digest)?;}@",
+                "content, after.kind.size())?; @{check_content(&self.changes[index].path, after, size, digest)?;}@",
                 "let _ = (size, digest);",
+            ),
+            (
+                "small content from a package is not checked",
+                "@{check_content(&self.changes[index].path, after, bytes.len() as u64, Digest::of(bytes))?;}@",
+                "",
             ),
             (
                 "content from the tree is not checked",
@@ -569,7 +573,7 @@ pub(super) const GROUPS: &[Group] = &[
             ),
             (
                 "content that is kept is not checked",
-                "let (size, digest) = store_early(vfs, &to, content)?; @{check_content(&from, before, size, digest)?;}@",
+                "let (size, digest) = store_early(vfs, to, content)?; @{check_content(from, node, size, digest)?;}@",
                 "let _ = (size, digest);",
             ),
             (
@@ -583,12 +587,12 @@ pub(super) const GROUPS: &[Group] = &[
                 "",
             ),
             ("what is replaced is not kept", "@{keep_old(self.vfs, self.checked.method, self.id, &steps)?;}@", ""),
-            (
-                "what an interrupted undo has kept is believed",
-                "@{super::sweep::remove_object(vfs, slots, &to, to.path.name())?;}@",
-                "continue;",
+                        (
+                "an undo does not keep what it replaces",
+                "@{keep_old(vfs, plan.method, plan.slots, &plan.steps)}@",
+                "Ok(())",
             ),
-            (
+(
                 "what is moved is linked although it differs",
                 "if !(leaves && @{alike}@ && !leads",
                 "true",
@@ -620,11 +624,10 @@ pub(super) const GROUPS: &[Group] = &[
             ),
             (
                 "new objects are given away after their mode is set",
-                "@{Ok(self.vfs.set_mtime(slot, *mtime)?)}@",
-                "{ if let Some((uid, gid)) = owner { self.vfs.set_owner(slot, uid, gid)?; }
-                Ok(self.vfs.set_mtime(slot, *mtime)?) }",
+                "@{match file { Some(file) => self.vfs.set_mtime_of(file, slot, *mtime)?, None => self.vfs.set_mtime(slot, *mtime)?, }}@",
+                "if let Some((uid, gid)) = owner { self.vfs.set_owner(slot, uid, gid)?; }
+                self.vfs.set_mtime(slot, *mtime)?;",
             ),
-            ("content that the package lacks is not missed", "if let Some(path) = @{self.wanted.keys().min()}@ {", "None"),
         ],
     },
     Group {
@@ -664,22 +667,22 @@ pub(super) const GROUPS: &[Group] = &[
         mutants: &[
             (
                 "the journal has its name before it is durable",
-                "vfs.fresh_id()?, id)?; @{vfs.sync_all()?;}@",
+                "vfs.fresh_id()?, id)?; @{vfs.sync_all().map_err(|error| store::sync_failed(&vfs, error))?;}@",
                 "",
             ),
             (
                 "a tree under care is reported before it is durable",
-                "@{vfs.sync_all().map_err(|error| store::sync_failed(&vfs, error))?;}@",
+                "@{vfs.sync_all().map_err(|error| store::sync_failed(&vfs, error))?;}@ history::append(",
                 "",
             ),
             (
                 "the journal is named before anything is durable",
-                "vfs.fresh_id()?, id)?; @{vfs.sync_all()?; vfs.rename(&layout::journal_new(), &layout::journal(), Rename::NoReplace)?;}@",
+                "vfs.fresh_id()?, id)?; @{vfs.sync_all().map_err(|error| store::sync_failed(&vfs, error))?; vfs.rename(&layout::journal_new(), &layout::journal(), Rename::NoReplace)?;}@",
                 "vfs.rename(&layout::journal_new(), &layout::journal(), Rename::NoReplace)?; vfs.sync_all()?;",
             ),
             (
                 "the journal is made under its name",
-                "@{Journal::create(&vfs, &layout::journal_new(), vfs.fresh_id()?, id)?; vfs.sync_all()?;
+                "@{Journal::create(&vfs, &layout::journal_new(), vfs.fresh_id()?, id)?; vfs.sync_all().map_err(|error| store::sync_failed(&vfs, error))?;
                 vfs.rename(&layout::journal_new(), &layout::journal(), Rename::NoReplace)?;}@",
                 "Journal::create(&vfs, &layout::journal(), vfs.fresh_id()?, id)?;",
             ),
@@ -693,8 +696,8 @@ pub(super) const GROUPS: &[Group] = &[
     Group {
         file: "src/device/sweep.rs",
         mutants: &[
-            ("undo data is kept for one more", "if @{depth < keep}@ {", "true"),
-            ("no undo data is kept", "if @{depth < keep}@ {", "false"),
+            ("undo data is kept for one more", "if @{changes == keep}@ { break; }", "changes > keep"),
+            ("no undo data is kept", "if @{changes == keep}@ { break; }", "true"),
             (
                 "manifests that are needed are swept",
                 ".filter(|id| @{!manifests.contains(id)}@)",
@@ -723,8 +726,8 @@ pub(super) const GROUPS: &[Group] = &[
             ("the tree need not be as expected", "if @{findings.is_empty()}@ { return Ok(looked); }", "true"),
             (
                 "content need not be as expected",
-                "Some(found) => @{found.difference(before, policy)}@,",
-                "{ let _ = (found, policy); None }",
+                "@{tree::node_of(vfs, &at, &stat)?.difference(before, policy)}@",
+                "{ let _ = (before, policy); None }",
             ),
             (
                 "something may stand where nothing should",
