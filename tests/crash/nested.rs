@@ -5,6 +5,7 @@ use super::workload::{Prepared, WORKLOADS, Workload};
 use super::{PROFILES, options, seed};
 use rayon::prelude::*;
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicU64, Ordering};
 use surefoot::crashtest::{Tally, judge_images};
 use surefoot::vfs::SimVfs;
 use surefoot::vfs::sim::{Budget, Profile};
@@ -113,6 +114,60 @@ fn recovery_of_every_state_of_small_plans_is_cut_at_every_call() {
     let inner = Budget { pairs_up_to: 0, random: 2, torn_writes: 1, seed: seed(), ..Budget::default() };
     let (states, judged) = cut_all("nested, depth 2, exhaustive", &small, &outer, &inner);
     assert!(states > 5_000 && judged > 5_000, "{states} {judged}");
+}
+
+/// The process is killed while the machine runs on, so the next one reads what is in the cache only; then the power
+/// fails while that one resumes. Whoever resumes without a barrier builds on what the disk never had.
+#[test]
+fn a_process_is_killed_and_the_power_fails_while_the_next_one_resumes() {
+    let judged = AtomicU64::new(0);
+    let failure = WORKLOADS
+        .par_iter()
+        .flat_map(|workload| ACTS.par_iter().map(move |act| (workload, *act)))
+        .flat_map(|(workload, act)| {
+            [Profile::PerInode, Profile::Posix].into_par_iter().map(move |p| (workload, act, p))
+        })
+        .find_map_any(|(workload, act, profile)| {
+            let prepared = Prepared::new(workload, options(profile));
+            let whole = prepared.disk.fork();
+            perform(act, &prepared, &whole);
+            let mut seen: HashMap<u8, HashSet<u128>> = HashMap::new();
+            for at in 0..whole.calls() {
+                let vfs = prepared.disk.fork();
+                vfs.crash_at(at);
+                let promise = perform(act, &prepared, &vfs).0;
+                let killed = vfs.revive();
+                let uncut = killed.fork();
+                let _ = recover(&uncut);
+                for inner in killed.calls()..=uncut.calls() {
+                    let disk = killed.fork();
+                    disk.crash_at(inner);
+                    let promise = recovered_promise(&recover(&disk), promise);
+                    let mut tally = Tally::default();
+                    let result = judge_images(
+                        &disk,
+                        inner,
+                        &promise,
+                        &|disk: &SimVfs, promise| judge(&prepared, disk, *promise),
+                        &Budget::sample(1, seed() + inner),
+                        seen.entry(promise as u8).or_default(),
+                        &mut tally,
+                    );
+                    judged.fetch_add(tally.distinct, Ordering::Relaxed);
+                    if let Err(violation) = result {
+                        let name = workload.name;
+                        return Some(format!(
+                            "{name} {act:?} in {profile:?}, seed {}, killed at {at}: {violation}",
+                            seed()
+                        ));
+                    }
+                }
+            }
+            None
+        });
+    println!("killed, then cut: seed {}, {} states judged", seed(), judged.load(Ordering::Relaxed));
+    assert!(failure.is_none(), "{}", failure.unwrap_or_default());
+    assert!(judged.into_inner() > 1000);
 }
 
 /// Depth 5: five random cuts in a row, then one uninterrupted recovery.

@@ -325,6 +325,17 @@ impl SimVfs {
         self.state().crash_at = Some(step);
     }
 
+    /// The disk as the next process finds it when this one was killed at [`SimVfs::crash_at`] and the machine runs on:
+    /// cache, pending effects, counters and session are as they were.
+    pub fn revive(&self) -> Self {
+        let next = self.fork();
+        {
+            let mut state = next.state();
+            (state.crash_at, state.crashed) = (None, false);
+        }
+        next
+    }
+
     /// Has power been lost?
     pub fn has_crashed(&self) -> bool {
         self.state().crashed

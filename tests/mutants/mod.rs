@@ -1,0 +1,354 @@
+//! Mutants: the engine with one barrier, journal write, rename or check less, and which test kills each.
+//!
+//! A mutant is a piece of the source and what stands there instead. All of them are spliced into one copy of the
+//! source, each behind a switch, so that one build holds them all and `src/` holds none. A piece that is no longer in
+//! the source, or stands there twice, is an error: the list cannot rot unseen.
+//!
+//! `cargo test --release --all-features --test surefoot mutants -- --ignored --nocapture` runs them all.
+
+mod engine;
+mod protocol;
+
+use crate::cargo;
+use rayon::prelude::*;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+use std::{fs, io};
+
+/// The mutants of one file: a name, the piece, and what stands there instead. The piece is what stands between `@{` and
+/// `}@`; the rest says where it is. Any space matches any other.
+struct Group {
+    file: &'static str,
+    mutants: &'static [(&'static str, &'static str, &'static str)],
+}
+
+/// Mutants that no test kills, and why. Each is named in `docs/testing.md` as well.
+const SURVIVORS: &[&str] = &[];
+
+/// Mutants that the simulator does not see, but another test.
+const KILLED_ELSEWHERE: &[&str] = &[];
+
+/// The tests over the simulated disk, the quickest killers first.
+const SIMULATOR: &[&str] = &[
+    "crash::nested::five",
+    "crash::every_call",
+    "crash::nested::a_process",
+    "crash::regressions::",
+    "crash::random::init",
+    "crash::faults::a_failed_sync",
+    "crash::poorer",
+    "crash::directories",
+    "crash::split::",
+    "crash::damage::",
+    "crash::random::a_",
+    "crash::faults::every_call",
+    "crash::nested::recovery",
+    "crash::barriers::",
+    "crash::three_hundred",
+];
+
+/// The other tests of this executable that look at the engine.
+const OTHERS: &[&str] = &["state_machine::", "journal::", "plan::", "service_patch::", "cli::"];
+
+/// Longer than this no test takes: a mutant that makes it hang is killed.
+const PATIENCE: Duration = Duration::from_secs(1200);
+
+struct Mutant {
+    number: usize,
+    file: &'static str,
+    name: &'static str,
+    at: Range<usize>,
+    instead: &'static str,
+}
+
+#[test]
+fn every_mutant_has_its_place_in_the_source() {
+    let mutants = mutants();
+    let names: BTreeSet<&str> = mutants.iter().map(|mutant| mutant.name).collect();
+    assert_eq!(names.len(), mutants.len(), "two mutants have one name");
+    assert!(mutants.len() >= 150, "{}", mutants.len());
+    for group in groups() {
+        let source = fs::read_to_string(root().join(group.file)).unwrap();
+        let spliced = splice(group.file, &source, &mutants);
+        for mutant in mutants.iter().filter(|mutant| mutant.file == group.file) {
+            assert!(spliced.contains(&format!("{} => {{", mutant.number)), "{}", mutant.name);
+        }
+    }
+    let docs = fs::read_to_string(root().join("docs/testing.md")).unwrap();
+    for name in SURVIVORS.iter().chain(KILLED_ELSEWHERE) {
+        assert!(names.contains(name), "no mutant is called {name}");
+        assert!(docs.contains(name), "docs/testing.md does not say why nobody sees it: {name}");
+    }
+}
+
+#[test]
+fn a_piece_is_found_whatever_the_spaces_and_once_only() {
+    let source = "fn a() {\n    sync(\n        x,\n    );\n    rename(x);\n}";
+    let at = find(source, "sync( x, ); @{rename(x);}@").unwrap();
+    assert_eq!(&source[at], "rename(x);");
+    assert!(find(source, "@{remove(x)}@").unwrap_err().contains("0 times"));
+    assert!(find(source, "@{x}@").unwrap_err().contains("2 times"));
+}
+
+#[test]
+fn mutants_of_one_place_and_inside_each_other_are_spliced_together() {
+    let source = "a; sync(b);";
+    let mutant = |number, at, instead| Mutant { number, file: "f", name: "", at, instead };
+    let all = [mutant(1, 3..11, ""), mutant(2, 8..9, "c"), mutant(3, 3..11, "flush();")];
+    assert_eq!(
+        splice("f", source, &all).replace("crate::mutant::number()", "N"),
+        "a; match N { 1 => {  } 3 => { flush(); } _ => { sync((match N { 2 => { c } _ => { b } })); } }"
+    );
+}
+
+#[test]
+#[ignore = "takes most of an hour: see docs/testing.md"]
+fn every_mutant_is_killed() {
+    let begun = Instant::now();
+    let mutants = mutants();
+    let program = build(&mutants);
+    // Whoever kills mutants must let the engine itself live.
+    let alive: Vec<_> = SIMULATOR.par_iter().chain(OTHERS).filter_map(|test| killed_by(&program, 0, test)).collect();
+    assert!(alive.is_empty(), "without a mutant: {alive:?}");
+    let only = std::env::var("SUREFOOT_MUTANTS").ok();
+    let wanted: Vec<&Mutant> =
+        mutants.iter().filter(|mutant| only.as_ref().is_none_or(|only| mutant.name.contains(only))).collect();
+    let verdicts: Vec<(&Mutant, Option<String>)> = wanted
+        .par_iter()
+        .map(|mutant| {
+            let start = Instant::now();
+            let killer = SIMULATOR.iter().chain(OTHERS).find_map(|test| killed_by(&program, mutant.number, test));
+            let verdict = killer.as_deref().unwrap_or("SURVIVES");
+            println!("{}: {}: {verdict} ({} s)", mutant.file, mutant.name, start.elapsed().as_secs());
+            (*mutant, killer)
+        })
+        .collect();
+    let by_simulator = |killer: &String| killer.starts_with("crash::");
+    let simulator = verdicts.iter().filter(|(_, killer)| killer.as_ref().is_some_and(by_simulator)).count();
+    let names = |wanted: &dyn Fn(&Option<String>) -> bool| -> BTreeSet<&str> {
+        verdicts.iter().filter(|(_, killer)| wanted(killer)).map(|(mutant, _)| mutant.name).collect()
+    };
+    let elsewhere = names(&|killer| killer.as_ref().is_some_and(|killer| !by_simulator(killer)));
+    let survivors = names(&Option::is_none);
+    println!(
+        "{} mutants, {simulator} killed by the simulator, {} elsewhere, {} survive, {} s",
+        verdicts.len(),
+        elsewhere.len(),
+        survivors.len(),
+        begun.elapsed().as_secs()
+    );
+    let mut killers: BTreeMap<&str, usize> = BTreeMap::new();
+    for (_, killer) in &verdicts {
+        *killers.entry(killer.as_deref().unwrap_or("nobody")).or_default() += 1;
+    }
+    println!("killers: {killers:#?}");
+    if only.is_none() {
+        assert_eq!(survivors, SURVIVORS.iter().copied().collect(), "left: who survives; right: who may");
+        assert_eq!(
+            elsewhere,
+            KILLED_ELSEWHERE.iter().copied().collect(),
+            "left: who is killed elsewhere; right: listed"
+        );
+        assert!(simulator * 100 >= verdicts.len() * 95, "{simulator} of {}", verdicts.len());
+    }
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn groups() -> impl Iterator<Item = &'static Group> {
+    protocol::GROUPS.iter().chain(engine::GROUPS)
+}
+
+/// Every mutant, numbered from 1.
+fn mutants() -> Vec<Mutant> {
+    let mut out = Vec::new();
+    let mut errors = Vec::new();
+    for group in groups() {
+        let source = fs::read_to_string(root().join(group.file)).unwrap();
+        for (name, piece, instead) in group.mutants {
+            match find(&source, piece) {
+                Ok(at) => out.push(Mutant { number: out.len() + 1, file: group.file, name, at, instead }),
+                Err(why) => errors.push(format!("{}: {name}: {why}", group.file)),
+            }
+        }
+    }
+    assert!(errors.is_empty(), "{errors:#?}");
+    out
+}
+
+/// Where a piece stands: it must be there once.
+fn find(source: &str, piece: &str) -> Result<Range<usize>, String> {
+    let (before, rest) = piece.split_once("@{").ok_or("no piece is marked")?;
+    let (marked, after) = rest.split_once("}@").ok_or("the piece does not end")?;
+    let begins = |at: &usize| {
+        source.is_char_boundary(*at)
+            && !source[*at..].starts_with(char::is_whitespace)
+            && !source[*at..].starts_with("//")
+    };
+    let starts = (0..source.len()).filter(begins);
+    let found: BTreeSet<(usize, usize)> = starts
+        .filter_map(|start| {
+            let from = matches(source, start, before)?;
+            let from = from + source[from..].len() - source[from..].trim_start().len();
+            let to = matches(source, from, marked)?;
+            matches(source, to, after).map(|_| (from, to))
+        })
+        .collect();
+    match found.first() {
+        Some((from, to)) if found.len() == 1 => Ok(*from..*to),
+        _ => Err(format!("it stands there {} times", found.len())),
+    }
+}
+
+/// Where a text ends that begins at `at`. Spaces match any others, or none; comments between lines are passed.
+fn matches(source: &str, mut at: usize, text: &str) -> Option<usize> {
+    for word in text.split_whitespace() {
+        at = skip(source, at);
+        for part in word.chars() {
+            let rest = source.get(at..)?;
+            at += if rest.starts_with(part) { part.len_utf8() } else { at_next(rest, part)? };
+        }
+    }
+    Some(at)
+}
+
+/// Spaces inside a word of the list are none in the source, unless a line is broken there.
+fn at_next(rest: &str, part: char) -> Option<usize> {
+    let trimmed = rest.trim_start();
+    (trimmed.len() < rest.len() && trimmed.starts_with(part)).then(|| rest.len() - trimmed.len() + part.len_utf8())
+}
+
+fn skip(source: &str, mut at: usize) -> usize {
+    loop {
+        let rest = &source[at..];
+        let trimmed = rest.trim_start();
+        at += rest.len() - trimmed.len();
+        if !trimmed.starts_with("//") {
+            return at;
+        }
+        at += trimmed.find('\n').unwrap_or(trimmed.len());
+    }
+}
+
+/// The source of a file with all its mutants in it, each behind its number.
+fn splice(file: &str, source: &str, mutants: &[Mutant]) -> String {
+    let own: Vec<&Mutant> = mutants.iter().filter(|mutant| mutant.file == file).collect();
+    render(source, 0..source.len(), &own)
+}
+
+fn render(source: &str, within: Range<usize>, mutants: &[&Mutant]) -> String {
+    let mut out = String::new();
+    let mut at = within.start;
+    while at < within.end {
+        // The widest of those that begin first.
+        let next = mutants.iter().filter(|m| m.at.start >= at && m.at.end <= within.end);
+        let Some(next) = next.min_by_key(|m| (m.at.start, std::cmp::Reverse(m.at.end))).map(|m| m.at.clone()) else {
+            break;
+        };
+        let (same, others): (Vec<&Mutant>, Vec<&Mutant>) = mutants.iter().partition(|m| m.at == next);
+        let apart = |m: &&Mutant| m.at.end <= next.start || m.at.start >= next.end;
+        let inside = |m: &&Mutant| m.at.start >= next.start && m.at.end <= next.end;
+        assert!(others.iter().all(|m| apart(m) || inside(m) || m.at.start <= next.start), "mutants overlap");
+        let original = render(source, next.clone(), &others);
+        let arms: String = same.iter().map(|m| format!("{} => {{ {} }} ", m.number, m.instead)).collect();
+        let body = format!("match crate::mutant::number() {{ {arms}_ => {{ {original} }} }}");
+        out.push_str(&source[at..next.start]);
+        out.push_str(&if original.ends_with([';', '}']) { body } else { format!("({body})") });
+        at = next.end;
+    }
+    out.push_str(&source[at..within.end]);
+    out
+}
+
+/// Builds the tests over a copy of the source with all mutants in it.
+fn build(mutants: &[Mutant]) -> PathBuf {
+    let copy = root().join("target/mutants/source");
+    let changed = |path: &Path, bytes: Vec<u8>| {
+        let file = path.strip_prefix(root()).unwrap().to_str().unwrap();
+        match String::from_utf8(bytes) {
+            Ok(text) if file == "src/lib.rs" => format!("{text}\n{SWITCH}").into_bytes(),
+            Ok(text) => splice(file, &text, mutants).into_bytes(),
+            Err(error) => error.into_bytes(),
+        }
+    };
+    fs::create_dir_all(&copy).unwrap();
+    for name in ["Cargo.toml", "Cargo.lock", "README.md", "src", "tests", "docs", "examples", "benches"] {
+        copy_all(&root().join(name), &copy.join(name), &changed).unwrap();
+    }
+    let arguments = ["test", "--all-features", "--test", "surefoot", "--no-run"];
+    let target = root().join("target/mutants/build");
+    match cargo::build(&copy, &arguments, &[("CARGO_TARGET_DIR", target.as_os_str())]) {
+        Ok(built) => built.into_iter().find(|built| built.kind == "test").unwrap().path,
+        Err(errors) => panic!("the mutants cannot be built: {errors}"),
+    }
+}
+
+/// What the switch is in the copy: the number of the mutant that is at work, by the environment.
+const SWITCH: &str = r#"
+#[allow(missing_docs)]
+pub mod mutant {
+    pub fn number() -> usize {
+        static NUMBER: std::sync::OnceLock<usize> = std::sync::OnceLock::new();
+        *NUMBER.get_or_init(|| std::env::var("SUREFOOT_MUTANT").ok().and_then(|text| text.parse().ok()).unwrap_or(0))
+    }
+}
+"#;
+
+/// Copies what differs, so that a second build is a short one.
+fn copy_all(from: &Path, to: &Path, changed: &dyn Fn(&Path, Vec<u8>) -> Vec<u8>) -> io::Result<()> {
+    if from.is_dir() {
+        fs::create_dir_all(to)?;
+        for entry in fs::read_dir(from)? {
+            let entry = entry?;
+            copy_all(&entry.path(), &to.join(entry.file_name()), changed)?;
+        }
+        return Ok(());
+    }
+    let bytes = changed(from, fs::read(from)?);
+    if fs::read(to).is_ok_and(|there| there == bytes) { Ok(()) } else { fs::write(to, bytes) }
+}
+
+/// The name of the test that fails with a mutant, if one of those with this prefix does.
+fn killed_by(program: &Path, number: usize, tests: &str) -> Option<String> {
+    let scratch = tempfile::tempdir().unwrap();
+    let log = scratch.path().join("log");
+    let mut child = Command::new(program)
+        .args([tests, "--test-threads=1"])
+        .current_dir(root())
+        .env("SUREFOOT_MUTANT", number.to_string())
+        .env("SUREFOOT_RANDOM_RUNS", "1000")
+        .env("RAYON_NUM_THREADS", "1")
+        .stdout(fs::File::create(&log).unwrap())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let begun = Instant::now();
+    loop {
+        let failed = |text: &str| {
+            let line = text.lines().find(|line| line.starts_with("test ") && line.ends_with("FAILED"))?;
+            line.split(' ').nth(1).map(ToString::to_string)
+        };
+        let ended = child.try_wait().unwrap();
+        let text = fs::read_to_string(&log).unwrap_or_default();
+        let late = begun.elapsed() > PATIENCE;
+        let verdict = match (failed(&text), ended) {
+            (Some(test), _) => Some(Some(test)),
+            (None, Some(status)) if status.success() => Some(None),
+            // It died without a word, of the stack or of memory.
+            (None, Some(_)) => Some(Some(format!("{tests} (aborted)"))),
+            (None, None) if late => Some(Some(format!("{tests} (never ends)"))),
+            (None, None) => None,
+        };
+        if let Some(verdict) = verdict {
+            let _ = child.kill();
+            child.wait().unwrap();
+            return verdict;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
