@@ -17,4 +17,5 @@ mod crash;
 mod service_patch;
 mod cli;
 mod kill;
+mod lab;
 mod docs;
