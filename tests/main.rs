@@ -22,4 +22,5 @@ mod coverage;
 mod mutants;
 mod soak;
 mod traces;
+mod lab;
 mod docs;

@@ -57,6 +57,7 @@
 //!
 //! Packages have a judge of their own, which knows everything that surefoot promises of an update: [`Scenario`].
 
+pub mod blockdev;
 mod explorer;
 mod minimise;
 mod oracle;

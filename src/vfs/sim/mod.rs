@@ -37,6 +37,7 @@ mod tests;
 pub use calls::{SimFile, SimLock};
 pub use crash::{Budget, Choice, Counts, Image, Survivors};
 pub use faults::{Faults, PowerLoss, Repeat, When, is_power_loss};
+pub(crate) use hash::Dice;
 pub use rustix::io::Errno;
 pub use snapshot::{Found, Side, Snapshot};
 
@@ -44,7 +45,7 @@ use crate::model::Time;
 use content::PAGE;
 use disk::{Body, Change, Disk, Effect, Id, Inode, ROOT};
 use faults::{Nature, SyncFate};
-use hash::{Dice, mix};
+use hash::mix;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
