@@ -71,7 +71,8 @@ pub(super) fn collect<V: Vfs>(vfs: &V, current: Id, keep: u32) -> Result<(), Err
 
 /// Has a generation been made by an update without steps? Where that cannot be told it counts as any other.
 fn is_empty<V: Vfs>(vfs: &V, id: Id) -> bool {
-    store::read_start(vfs, &layout::plan(id), limits::SMALL_FILE).is_ok_and(|bytes| Plan::is_empty(&bytes))
+    // The header of a plan has 113 bytes.
+    store::read_start(vfs, &layout::plan(id), 128).is_ok_and(|bytes| Plan::is_empty(&bytes))
 }
 
 /// Removes the undo data of a generation, and unless `keep_state` the generation as well.
