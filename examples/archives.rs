@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
-use surefoot::delta::archive::{Member, NewPart, Part, MemberSet, inflated, parts, prepare};
+use surefoot::delta::archive::{Member, MemberSet, NewPart, Part, inflated, parts, prepare};
 
 fn main() -> ExitCode {
     let files: Vec<_> = std::env::args_os().skip(1).collect();

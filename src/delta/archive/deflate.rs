@@ -191,10 +191,7 @@ impl Deflater {
             let candidate = self.insert_if_whole(self.position);
             let (before_length, before_start) = (self.match_length, self.match_start);
             self.match_length = MIN_MATCH - 1;
-            if candidate != 0
-                && before_length < self.effort.lazy
-                && self.position - candidate <= self.max_distance()
-            {
+            if candidate != 0 && before_length < self.effort.lazy && self.position - candidate <= self.max_distance() {
                 self.match_length = self.longest_match(candidate, before_length);
                 let useless = self.match_length <= 5 && self.parameters.strategy() == Strategy::Filtered
                     || self.match_length == MIN_MATCH && self.position - self.match_start > TOO_FAR;
@@ -265,8 +262,8 @@ impl Deflater {
         if best >= good {
             chain >>= 2;
         }
-        // Old deflaters look beyond the end, at what the window held before.
-        if self.parameters.family() == Family::Zlib {
+        // gzip looks beyond the end, at what the window held before.
+        if self.parameters.family() != Family::Gzip {
             nice = nice.min(self.lookahead);
         }
         let limit = self.position.saturating_sub(self.max_distance());

@@ -43,12 +43,8 @@ fn member(source: &dyn ReadAt, header: u64) -> Result<Option<Member>, ArchiveErr
     }
     let mut stated = [0; GZIP_TAIL as usize];
     source.read_exact_at(tail, &mut stated)?;
-    let member = Member {
-        offset,
-        len: lengths.deflated + GZIP_TAIL,
-        inflated_len: lengths.inflated,
-        wrapper: Wrapper::Gzip,
-    };
+    let member =
+        Member { offset, len: lengths.deflated + GZIP_TAIL, inflated_len: lengths.inflated, wrapper: Wrapper::Gzip };
     let actual = u64::from(crc.sum()) | u64::from(crc.amount()) << 32;
     Ok((stated == actual.to_le_bytes()).then_some(member))
 }

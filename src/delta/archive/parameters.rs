@@ -10,8 +10,10 @@ use crate::limits::ARCHIVE_CHUNK_BYTES;
 pub enum Family {
     /// zlib as released (1.2 and 1.3): Java, Python, libpng, and most else.
     Zlib,
-    /// gzip and Info-ZIP, whose deflater is older: it ends blocks early where that may pay.
+    /// gzip, whose deflater is older: it ends blocks early where that may pay, and looks for matches beyond the end.
     Gzip,
+    /// Info-ZIP: as gzip, but it does not look beyond the end.
+    InfoZip,
 }
 
 /// What a deflater is told about its input.
@@ -50,10 +52,19 @@ impl DeflateParameters {
         fine.then_some(Self { family: Family::Zlib, level, strategy, memory_level, window_bits })
     }
 
-    /// gzip or Info-ZIP at a level from 1 to 9.
+    /// gzip at a level from 1 to 9.
     pub fn gzip(level: u8) -> Option<Self> {
-        let fixed = Self { family: Family::Gzip, level, strategy: Strategy::Default, memory_level: 9, window_bits: 15 };
-        (1..=9).contains(&level).then_some(fixed)
+        Self::old(Family::Gzip, level)
+    }
+
+    /// Info-ZIP at a level from 1 to 9.
+    pub fn info_zip(level: u8) -> Option<Self> {
+        Self::old(Family::InfoZip, level)
+    }
+
+    fn old(family: Family, level: u8) -> Option<Self> {
+        let out = Self { family, level, strategy: Strategy::Default, memory_level: 9, window_bits: 15 };
+        (1..=9).contains(&level).then_some(out)
     }
 
     /// The parameters in four bytes, as a package has them.
@@ -61,6 +72,7 @@ impl DeflateParameters {
         let family = match self.family {
             Family::Zlib => 0,
             Family::Gzip => 1,
+            Family::InfoZip => 2,
         };
         [family, self.level, self.strategy as u8, self.memory_level << 4 | self.window_bits]
     }
@@ -72,6 +84,7 @@ impl DeflateParameters {
         let out = match family {
             0 => Self::zlib(level, strategy, sizes >> 4, sizes & 15),
             1 => Self::gzip(level),
+            2 => Self::info_zip(level),
             _ => None,
         };
         out.filter(|out| out.to_bytes() == bytes)
@@ -99,7 +112,7 @@ impl DeflateParameters {
     pub(super) fn hash_bits(self) -> u32 {
         match self.family {
             Family::Zlib => u32::from(self.memory_level) + 7,
-            Family::Gzip => 15,
+            Family::Gzip | Family::InfoZip => 15,
         }
     }
 
@@ -129,11 +142,7 @@ pub fn find_parameters(
 }
 
 /// Does deflating give the bytes of the member?
-pub fn reproduces(
-    source: &dyn ReadAt,
-    member: &Member,
-    parameters: DeflateParameters,
-) -> Result<bool, ArchiveError> {
+pub fn reproduces(source: &dyn ReadAt, member: &Member, parameters: DeflateParameters) -> Result<bool, ArchiveError> {
     let mut made = Compared { source, offset: member.offset, left: member.len, buffer: Vec::new(), same: true };
     let mut writer = MemberWriter::new(member.wrapper, parameters, member.len);
     let mut out = Vec::new();
@@ -202,7 +211,8 @@ fn candidates(wrapper: &Wrapper) -> Vec<DeflateParameters> {
         }
         Wrapper::Plain | Wrapper::Gzip => {
             zlib(&[Strategy::Default], &[8, 9], 15);
-            out.extend(LEVELS.iter().filter_map(|level| DeflateParameters::gzip(*level)));
+            let old = if *wrapper == Wrapper::Gzip { DeflateParameters::gzip } else { DeflateParameters::info_zip };
+            out.extend(LEVELS.iter().filter_map(|level| old(*level)));
             let mut zlib = |strategies: &[Strategy], memory_levels: &[u8]| {
                 for memory_level in memory_levels {
                     for strategy in strategies {

@@ -1,8 +1,6 @@
 //! A new file as it is compared: raw ranges, and those members inflated for which that pays.
 
-use super::{
-    ArchiveError, DeflateParameters, Member, MemberSet, Part, ReadAt, Wrapper, find_parameters, inflate,
-};
+use super::{ArchiveError, DeflateParameters, Member, MemberSet, Part, ReadAt, Wrapper, find_parameters, inflate};
 use crate::limits::ARCHIVE_CHUNK_BYTES;
 
 /// A piece of a new file, as a package describes it. The pieces are in order and without gaps.

@@ -12,8 +12,7 @@ const BIT_LENGTH_CODES: usize = 19;
 const HEAP: usize = 2 * LENGTH_CODES + 1;
 const LONGEST_CODE: usize = 15;
 /// The order in which the lengths of the codes for code lengths are sent.
-const BIT_LENGTH_ORDER: [usize; BIT_LENGTH_CODES] =
-    [16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15];
+const BIT_LENGTH_ORDER: [usize; BIT_LENGTH_CODES] = [16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15];
 /// A stored block has its length in 16 bits.
 const LONGEST_STORED: usize = 65_535;
 
@@ -327,10 +326,11 @@ impl Blocks {
 
     fn is_full(&self, position: usize) -> bool {
         let count = self.symbols.len();
-        if self.parameters.family() == Family::Gzip && self.parameters.level() > 2 && count % 4096 == 0 {
+        if self.parameters.family() != Family::Zlib && self.parameters.level() > 2 && count % 4096 == 0 {
             // A guess whether a block that ends here pays.
             let distances = self.distances.frequencies.iter().enumerate();
-            let bits: u64 = distances.map(|(code, count)| u64::from(*count) * u64::from(5 + distance_extra(code))).sum();
+            let bits: u64 =
+                distances.map(|(code, count)| u64::from(*count) * u64::from(5 + distance_extra(code))).sum();
             let taken = (position as i64 - self.start) as u64;
             if self.matches < count / 2 && (8 * count as u64 + bits) / 8 < taken / 2 {
                 return true;
@@ -367,10 +367,15 @@ impl Blocks {
 
         let symbols = std::mem::take(&mut self.symbols);
         match stored {
-            Some(stored) if length + 4 <= best && stored.len() <= LONGEST_STORED => self.write_stored(stored, last, out),
+            Some(stored) if length + 4 <= best && stored.len() <= LONGEST_STORED => {
+                self.write_stored(stored, last, out)
+            }
             _ if take_fixed => {
                 self.send(2 | u32::from(last), 3, out);
-                let codes = (std::mem::replace(&mut self.fixed_lengths, Code::new(0)), std::mem::replace(&mut self.fixed_distances, Code::new(0)));
+                let codes = (
+                    std::mem::replace(&mut self.fixed_lengths, Code::new(0)),
+                    std::mem::replace(&mut self.fixed_distances, Code::new(0)),
+                );
                 self.write_symbols(&symbols, &codes.0, &codes.1, out);
                 (self.fixed_lengths, self.fixed_distances) = codes;
             }
@@ -386,7 +391,10 @@ impl Blocks {
                     self.send(u32::from(code.bits[run.symbol]), u32::from(code.lengths[run.symbol]), out);
                     self.send(run.extra, run.extra_bits, out);
                 }
-                let codes = (std::mem::replace(&mut self.lengths, Code::new(0)), std::mem::replace(&mut self.distances, Code::new(0)));
+                let codes = (
+                    std::mem::replace(&mut self.lengths, Code::new(0)),
+                    std::mem::replace(&mut self.distances, Code::new(0)),
+                );
                 self.write_symbols(&symbols, &codes.0, &codes.1, out);
                 (self.lengths, self.distances) = codes;
             }
