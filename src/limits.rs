@@ -90,7 +90,7 @@ pub const ARCHIVE_INFLATED_BYTES: u64 = 4 << 30;
 pub const ARCHIVE_TOTAL_BYTES: u64 = 64 << 30;
 /// Most bytes that a byte of a member inflates to. Deflate reaches 1,032; what shrinks that much is small as it is.
 pub const ARCHIVE_RATIO: u64 = 256;
-/// Most ranges and members that a view of old files is made of, and parts that a new file is made of.
+/// Most ranges and members that a view of old files is made of.
 pub const ARCHIVE_PARTS: usize = 2 * ARCHIVE_MEMBERS + 1;
 /// Buffer of everything that inflates or deflates, in bytes.
 pub const ARCHIVE_CHUNK_BYTES: usize = 64 << 10;

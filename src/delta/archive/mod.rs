@@ -1,8 +1,8 @@
 //! Files that hold deflated streams: zip archives (jar, whl, apk, office documents), gzip and PNG.
 //!
 //! A small change of a member changes most of its deflated bytes. So changed members are compared inflated, and
-//! deflated again by whoever applies the patch. The builder proves that this gives the same bytes ([`find_parameters`]);
-//! what it cannot prove stays raw.
+//! deflated again by whoever applies the patch. The builder proves that this gives the same bytes
+//! ([`find_parameters`]); what it cannot prove stays raw.
 //!
 //! - [`parts`] cuts a file into raw ranges and members. Whatever is odd about a file is raw: it costs size, never
 //!   correctness. Only a builder parses; a package names the ranges.

@@ -288,10 +288,8 @@ fn members_of(file: &[u8]) -> Vec<Member> {
     let mut end = 0;
     for part in &parts {
         assert!(!part.is_empty());
-        {
-            let (Part::Raw { offset, .. } | Part::Deflated(Member { offset, .. })) = part;
-            assert_eq!(*offset, end, "{parts:?}");
-        }
+        let (Part::Raw { offset, .. } | Part::Deflated(Member { offset, .. })) = part;
+        assert_eq!(*offset, end, "{parts:?}");
         end += part.len();
     }
     assert_eq!(end, file.len() as u64);

@@ -4,6 +4,9 @@ use super::{ArchiveError, Member, ReadAt, inflate};
 use crate::limits::{ARCHIVE_PARTS, ARCHIVE_TOTAL_BYTES};
 use std::io;
 
+/// To how many bytes one deflated byte inflates at most.
+const DEFLATE_RATIO: u64 = 1_032;
+
 /// A piece of old content. Files are named by their place in a list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
@@ -130,7 +133,9 @@ fn check(sources: &[Source], held_limit: u64) -> Result<(), ArchiveError> {
 
 /// Inflates a slice of a member.
 fn slice(source: &dyn ReadAt, member: &Member, skip: u64, len: u64) -> Result<Vec<u8>, ArchiveError> {
-    let (mut out, mut skip) = (Vec::with_capacity(len as usize), skip);
+    // A length is believed as far as the deflated bytes can carry it.
+    let capacity = len.min(member.len.saturating_mul(DEFLATE_RATIO));
+    let (mut out, mut skip) = (Vec::with_capacity(usize::try_from(capacity).unwrap_or(0)), skip);
     inflate(source, member, &mut |content| {
         let skipped = skip.min(content.len() as u64);
         skip -= skipped;
