@@ -326,7 +326,7 @@ impl Blocks {
 
     fn is_full(&self, position: usize) -> bool {
         let count = self.symbols.len();
-        if self.parameters.family() != Family::Zlib && self.parameters.level() > 2 && count % 4096 == 0 {
+        if self.parameters.family() != Family::Zlib && self.parameters.level() > 2 && count.is_multiple_of(4096) {
             // A guess whether a block that ends here pays.
             let distances = self.distances.frequencies.iter().enumerate();
             let bits: u64 =
@@ -361,7 +361,7 @@ impl Blocks {
         let header: u64 = sent.iter().map(|run| u64::from(code.lengths[run.symbol]) + u64::from(run.extra_bits)).sum();
         let dynamic = symbols(&self.lengths, &self.distances) + header + 3 * codes as u64 + 14;
         let fixed = symbols(&self.fixed_lengths, &self.fixed_distances);
-        let bytes = |bits: u64| (bits + 3 + 7) / 8;
+        let bytes = |bits: u64| (bits + 3).div_ceil(8);
         let take_fixed = self.parameters.strategy() == Strategy::Fixed || bytes(fixed) <= bytes(dynamic);
         let best = if take_fixed { bytes(fixed) } else { bytes(dynamic) };
 
