@@ -84,6 +84,23 @@ pub const OPERATIONS: usize = 1_000_000;
 
 /// Most bytes of old and new content that a crash test takes into memory: every run holds both.
 pub const CRASHTEST_BYTES: u64 = 1 << 30;
+
+/// Most members of one archive that are looked at, and most chunks of one image. A zip without its 64-bit extension has
+/// 65,535 at most.
+pub const ARCHIVE_MEMBERS: usize = 1 << 20;
+/// Largest directory of a zip archive, in bytes: as many members with names of a hundred bytes.
+pub const ARCHIVE_DIRECTORY_BYTES: u64 = 256 << 20;
+/// Largest member of an archive that is inflated, in bytes inflated. It is streamed; this bounds time.
+pub const ARCHIVE_INFLATED_BYTES: u64 = 4 << 30;
+/// Most bytes that one file, or one view of old files, inflates to. Bounds time again.
+pub const ARCHIVE_TOTAL_BYTES: u64 = 64 << 30;
+/// Most bytes that a byte of a member inflates to. Deflate reaches 1,032; what shrinks that much is small as it is.
+pub const ARCHIVE_RATIO: u64 = 256;
+/// Most ranges and members that a view of old files is made of.
+pub const ARCHIVE_PARTS: usize = 2 * ARCHIVE_MEMBERS + 1;
+/// Buffer of everything that inflates or deflates, in bytes.
+pub const ARCHIVE_CHUNK_BYTES: usize = 64 << 10;
+
 /// Threads that read small files at once while recovery looks at every step: they wait for the disk, not for a core.
 pub const READERS: usize = 16;
 /// Threads that write small contents at once while they are staged. All names go into one directory, which more of them

@@ -6,6 +6,7 @@ use std::fs;
 use std::io::Cursor;
 use std::path::Path;
 use surefoot::codec::{self, v1};
+use surefoot::delta::archive::{DeflateParameters, Deflater, Strategy};
 use surefoot::device::{Config, Engine, Tree};
 use surefoot::model::{
     PatchOperations, PatchPackageInfo, Policy, ReplaceOperations, ServiceManifest, TreePath, Version,
@@ -27,6 +28,7 @@ fn main() {
     wire();
     packages();
     archives();
+    deflated();
     texts();
     transactions();
     let random: Vec<u8> = Dice(3).bytes(200);
@@ -145,6 +147,50 @@ fn wire() {
         } else if bytes.starts_with(&v1::GENERATION_MAGIC) {
             typed("generation", 3, &bytes);
         }
+    }
+}
+
+/// Zip archives, gzip files and images, and deflate streams.
+fn deflated() {
+    let content = [&b"the quick brown fox and the lazy dog, "[..]; 30].concat();
+    let parameters = DeflateParameters::zlib(6, Strategy::Default, 8, 15).expect("parameters");
+    let mut stream = Vec::new();
+    let mut deflater = Deflater::new(parameters);
+    deflater.write(&content, &mut stream);
+    deflater.finish(&mut stream);
+    let mut crc = flate2::Crc::new();
+    crc.update(&content);
+    let (len, inflated_len) = (stream.len() as u32, content.len() as u32);
+
+    let sizes = [crc.sum(), len, inflated_len].map(u32::to_le_bytes).concat();
+    let header = [&[20, 0, 0, 0, 8, 0, 0, 0, 0, 0][..], &sizes, &[1, 0, 0, 0]].concat();
+    let local = [b"PK\x03\x04", &header[..], b"a", &stream].concat();
+    let entry = [b"PK\x01\x02\x14\0", &header[..], &[0; 14], b"a"].concat();
+    let places = [entry.len() as u32, local.len() as u32].map(u32::to_le_bytes).concat();
+    let end = [b"PK\x05\x06", &[0, 0, 0, 0, 1, 0, 1, 0][..], &places, &[0, 0]].concat();
+    save("archive_parts", "zip", &[local, entry, end].concat());
+
+    let tail = [crc.sum(), inflated_len].map(u32::to_le_bytes).concat();
+    let gzip = [b"\x1f\x8b\x08\x08\0\0\0\0\0\x03name\0", &stream[..], &tail].concat();
+    save("archive_parts", "gzip", &[&gzip[..], &gzip].concat());
+
+    // The checksums of the chunks and of the stream are wrong, which a parser does not mind.
+    let zlib = [&[0x78, 0x9c][..], &stream, &[0; 4]].concat();
+    let mut image = b"\x89PNG\r\n\x1a\n".to_vec();
+    for data in zlib.chunks(30) {
+        image.extend([&(data.len() as u32).to_be_bytes()[..], b"IDAT", data, &[0; 4]].concat());
+    }
+    save("archive_parts", "png", &image);
+
+    for (name, parameters) in [
+        ("zlib", Some(parameters)),
+        ("fast", DeflateParameters::zlib(1, Strategy::Filtered, 1, 9)),
+        ("runs", DeflateParameters::zlib(9, Strategy::Rle, 9, 15)),
+        ("gzip", DeflateParameters::gzip(4)),
+        ("info_zip", DeflateParameters::info_zip(9)),
+    ] {
+        let parameters = parameters.expect("parameters").to_bytes();
+        save("archive_round_trip", name, &[&parameters[..], &content[..200], &[40; 30]].concat());
     }
 }
 
