@@ -12,6 +12,7 @@ pub mod cli;
 pub mod codec;
 #[cfg(any(test, feature = "sim"))]
 pub mod crashtest;
+pub mod delta;
 pub mod device;
 pub mod error;
 pub mod journal;

@@ -1,0 +1,279 @@
+//! The course of a build: what is compared with what, and how the result is cut into segments.
+
+use super::cover::{Cover, Pair, Search};
+use super::index::Index;
+use super::streams::{self, Encoded};
+use super::{Corpus, FileReport, Level, Options, Patch, Progress, Tree, Way, text, views};
+use crate::delta::DeltaError;
+use crate::limits::{PATCH_BODY, PATCH_OUTPUT};
+use crate::model::{Extent, Method};
+use rayon::prelude::*;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Bytes of new content that one task looks for covers of.
+const PIECE: usize = 4 << 20;
+
+/// How a level looks for covers.
+#[derive(Clone, Copy)]
+pub(super) struct Effort {
+    pub(super) width: usize,
+    pub(super) search: Search,
+    /// How often addresses are moved and covers looked for again.
+    pub(super) passes: usize,
+}
+
+impl Effort {
+    pub(super) fn of(level: Level) -> Self {
+        let (width, local, passes) = match level {
+            Level::Fast => (32, 0, 0),
+            Level::Default => (12, 4 << 10, 2),
+            Level::Best => (12, 16 << 10, 3),
+        };
+        Self { width, search: Search { keep: 44, gain: 8, local }, passes }
+    }
+
+    /// Every how many positions old content of this length is indexed.
+    pub(super) fn step(&self, length: usize) -> usize {
+        match (self.width, length >> 20) {
+            (32, _) => 8,
+            (_, 0..16) => 1,
+            (_, 16..64) => 2,
+            _ => 4,
+        }
+    }
+}
+
+/// Counts what is done, and ends the build when it is to end.
+pub(super) struct Clock<'a> {
+    progress: &'a dyn Progress,
+    done: AtomicU64,
+    total: u64,
+}
+
+impl Clock<'_> {
+    pub(super) fn step(&self, bytes: usize) -> Result<(), DeltaError> {
+        let done = self.done.fetch_add(bytes as u64, Ordering::Relaxed) + bytes as u64;
+        if self.progress.step(done, self.total) { Ok(()) } else { Err(DeltaError::Cancelled) }
+    }
+}
+
+pub(super) fn encode(
+    old: &Tree<'_>,
+    new: &Tree<'_>,
+    options: &Options,
+    progress: &dyn Progress,
+) -> Result<Patch, DeltaError> {
+    let effort = Effort::of(options.level);
+    let pairs = pairs(&old.paths, &new.paths);
+    let mut old_corpus = Corpus::load(old.contents, 0..old.paths.len() as u32)?;
+    let new_corpus = Corpus::load(new.contents, 0..new.paths.len() as u32)?;
+    let total = new_corpus.bytes.len() as u64 * (2 + effort.passes as u64);
+    let clock = Clock { progress, done: AtomicU64::new(0), total };
+    let mut covers = all_covers(&old_corpus, &new_corpus, &pairs, &effort, &clock)?;
+    let views = views::relocate(&mut old_corpus, &new_corpus, &mut covers, &effort, &clock)?;
+    let mut segments = Vec::new();
+    let mut history = vec![false; new_corpus.files.len()];
+    for (files, encoded) in text::segments(&old_corpus, &new_corpus, &covers, &pairs, options)? {
+        files.into_iter().for_each(|file| history[file] = true);
+        segments.push(encoded);
+    }
+    let mut tasks: Vec<Vec<(Extent, usize)>> = Vec::new();
+    let mut room = 0;
+    for (number, file) in new_corpus.files.iter().enumerate().filter(|(number, _)| !history[*number]) {
+        let mut at = 0;
+        while at < file.length {
+            if room == 0 {
+                tasks.push(Vec::new());
+                room = options.segment.min(PATCH_OUTPUT as usize);
+            }
+            let length = room.min(file.length - at);
+            let extent = Extent { file: new_corpus.files[number].number, offset: at as u64, length: length as u64 };
+            if let Some(task) = tasks.last_mut() {
+                task.push((extent, file.start + at));
+            }
+            at += length;
+            room -= length;
+        }
+    }
+    let encoded: Vec<Vec<Encoded>> = tasks
+        .par_iter()
+        .map(|outputs| {
+            let mut out = Vec::new();
+            cover_segments(&old_corpus, &new_corpus, outputs, &covers, options, &mut out);
+            clock.step(outputs.iter().map(|output| output.0.length as usize).sum())?;
+            Ok(out)
+        })
+        .collect::<Result<_, DeltaError>>()?;
+    segments.extend(encoded.into_iter().flatten());
+    let files = report(&old_corpus, &new_corpus, &covers, &segments);
+    Ok(Patch { views, segments, files })
+}
+
+/// One segment, or several if one would be too large.
+fn cover_segments(
+    old: &Corpus,
+    new: &Corpus,
+    outputs: &[(Extent, usize)],
+    covers: &[Vec<Cover>],
+    options: &Options,
+    out: &mut Vec<Encoded>,
+) {
+    let used = clipped(new, outputs, covers);
+    let encoded = streams::cover_segment(old, new, outputs, &used, options.level, options.window_log);
+    let length: u64 = outputs.iter().map(|output| output.0.length).sum();
+    if encoded.1.len() as u64 <= PATCH_BODY || length < 2 {
+        out.push(encoded);
+        return;
+    }
+    let (mut first, mut second) = (Vec::new(), Vec::new());
+    let mut room = length / 2;
+    for (extent, start) in outputs {
+        let head = extent.length.min(room);
+        room -= head;
+        if head > 0 {
+            first.push((Extent { length: head, ..*extent }, *start));
+        }
+        if head < extent.length {
+            let tail = Extent { offset: extent.offset + head, length: extent.length - head, ..*extent };
+            second.push((tail, start + head as usize));
+        }
+    }
+    cover_segments(old, new, &first, covers, options, out);
+    cover_segments(old, new, &second, covers, options, out);
+}
+
+/// The covers within these outputs, cut at their borders.
+pub(super) fn clipped(new: &Corpus, outputs: &[(Extent, usize)], covers: &[Vec<Cover>]) -> Vec<Cover> {
+    let mut out = Vec::new();
+    for (extent, start) in outputs {
+        let end = start + extent.length as usize;
+        let of_file = &covers[new.file_at(*start)];
+        let first = of_file.partition_point(|cover| cover.new_end() <= *start);
+        for cover in of_file[first..].iter().take_while(|cover| cover.new < end) {
+            let from = cover.new.max(*start);
+            let length = cover.new_end().min(end) - from;
+            out.push(Cover { old: cover.old + (from - cover.new), new: from, length });
+        }
+    }
+    out
+}
+
+/// Covers of every new file, from all old files.
+fn all_covers(
+    old: &Corpus,
+    new: &Corpus,
+    pairs: &[Option<usize>],
+    effort: &Effort,
+    clock: &Clock<'_>,
+) -> Result<Vec<Vec<Cover>>, DeltaError> {
+    let step = effort.step(old.bytes.len());
+    let index = Index::new(&old.bytes, &[(0, old.bytes.len())], effort.width, step);
+    let pair = Pair { old: &old.bytes, new: &new.bytes, search: effort.search };
+    let files: Vec<_> = new.files.iter().zip(pairs).collect();
+    files
+        .par_iter()
+        .map(|(file, paired)| {
+            let expected = paired.map(|paired| old.files[paired].start);
+            let covers = file_covers(&pair, &index, file.start, file.start + file.length, expected)?;
+            clock.step(file.length)?;
+            Ok(covers)
+        })
+        .collect()
+}
+
+/// Covers of the new bytes from `from` to `to`, found in pieces.
+pub(super) fn file_covers(
+    pair: &Pair<'_>,
+    index: &Index,
+    from: usize,
+    to: usize,
+    expected: Option<usize>,
+) -> Result<Vec<Cover>, DeltaError> {
+    let starts: Vec<usize> = (from..to).step_by(PIECE).collect();
+    let pieces: Vec<Vec<Cover>> = starts
+        .into_par_iter()
+        .map(|start| {
+            let end = to.min(start + PIECE);
+            let covers = pair.covers(index, start, end, expected.filter(|_| start == from));
+            pair.tidy(pair.fill(covers, start, end))
+        })
+        .collect();
+    Ok(pair.tidy(pieces.concat()))
+}
+
+/// For each new path the old file that is most likely the same.
+fn pairs(old: &[Vec<u8>], new: &[Vec<u8>]) -> Vec<Option<usize>> {
+    let by = |name: &dyn Fn(&[u8]) -> Vec<u8>| -> HashMap<Vec<u8>, usize> {
+        old.iter().enumerate().map(|(number, path)| (name(path), number)).collect()
+    };
+    let names: [&dyn Fn(&[u8]) -> Vec<u8>; 4] = [
+        &<[u8]>::to_vec,
+        // Versions and other numbers in names change.
+        &|path| path.iter().copied().filter(|byte| !byte.is_ascii_digit()).collect(),
+        &|path| path.rsplit(|byte| *byte == b'/').next().unwrap_or(path).to_vec(),
+        &|path| {
+            let base = path.rsplit(|byte| *byte == b'/').next().unwrap_or(path);
+            base.iter().copied().filter(|byte| !byte.is_ascii_digit()).collect()
+        },
+    ];
+    let tables: Vec<_> = names.iter().map(|name| by(name)).collect();
+    let find = |path: &Vec<u8>| tables.iter().zip(names).find_map(|(table, name)| table.get(&name(path)).copied());
+    new.iter().map(find).collect()
+}
+
+/// What every file has cost: the packed bytes of its segments, by what each file has put into their streams.
+fn report(old: &Corpus, new: &Corpus, covers: &[Vec<Cover>], segments: &[Encoded]) -> Vec<FileReport> {
+    let mut reports: Vec<FileReport> = new
+        .files
+        .iter()
+        .zip(covers)
+        .map(|(file, covers)| {
+            let mut drawn = HashMap::<usize, usize>::new();
+            let (mut copied, mut differing) = (0, 0);
+            for cover in covers {
+                *drawn.entry(old.file_at(cover.old)).or_default() += cover.length;
+                let (from, to) = (&old.bytes[cover.old..cover.old_end()], &new.bytes[cover.new..cover.new_end()]);
+                copied += cover.length;
+                differing += cover.length - super::index::agreement(from, to);
+            }
+            let most = drawn.into_iter().max_by_key(|(file, bytes)| (*bytes, usize::MAX - file)).map(|most| most.0);
+            let way = match most {
+                _ if file.length == 0 => Way::Empty,
+                None => Way::Whole,
+                Some(from) if old.files[from].view.is_some() => Way::Relocated,
+                Some(_) => Way::Cover,
+            };
+            FileReport {
+                file: file.number,
+                way,
+                packed: 0,
+                copied: copied as u64,
+                differing: differing as u64,
+                from: most.map(|file| old.files[file].number),
+            }
+        })
+        .collect();
+    let numbers: HashMap<u32, usize> = new.files.iter().enumerate().map(|(at, file)| (file.number, at)).collect();
+    for (segment, body) in segments {
+        let mut shares = Vec::with_capacity(segment.outputs.len());
+        for extent in &segment.outputs {
+            let Some(at) = numbers.get(&extent.file).copied() else { continue };
+            let report = &mut reports[at];
+            let whole = new.files[at].length.max(1) as u64;
+            let put_in = match segment.method {
+                Method::History => {
+                    report.way = Way::History;
+                    whole
+                }
+                Method::Cover => whole - report.copied.min(whole) + report.differing + 5 * covers[at].len() as u64,
+            };
+            shares.push((at, u128::from(put_in) * u128::from(extent.length) / u128::from(whole) + 1));
+        }
+        let sum: u128 = shares.iter().map(|share| share.1).sum();
+        for (at, share) in shares {
+            reports[at].packed += (body.len() as u128 * share / sum.max(1)) as u64;
+        }
+    }
+    reports
+}

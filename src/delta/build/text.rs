@@ -1,0 +1,77 @@
+//! Small files of text: an LZ coder with old files as its history often beats covers.
+
+use super::cover::Cover;
+use super::plan::clipped;
+use super::streams::{self, Encoded};
+use super::{Corpus, Options};
+use crate::delta::DeltaError;
+use crate::model::Extent;
+use rayon::prelude::*;
+use std::collections::BTreeSet;
+
+/// Largest file that is taken for small.
+const SMALL: usize = 1 << 20;
+/// Bytes at the beginning of a file that show whether it is text.
+const SHOWN: usize = 4096;
+/// Most bytes that one segment makes.
+const OUTPUT: usize = 8 << 20;
+
+/// New files and the segment that makes them.
+type Group = (Vec<usize>, Encoded);
+
+/// Segments of text with history, where they are smaller than covers.
+pub(super) fn segments(
+    old: &Corpus,
+    new: &Corpus,
+    covers: &[Vec<Cover>],
+    pairs: &[Option<usize>],
+    options: &Options,
+) -> Result<Vec<Group>, DeltaError> {
+    let most = 1_usize << options.window_log;
+    let is_text = |bytes: &[u8]| bytes.len() <= SMALL && !bytes[..bytes.len().min(SHOWN)].contains(&0);
+    let old_text: Vec<usize> =
+        (0..old.files.len()).filter(|file| old.files[*file].length > 0 && is_text(old.bytes_of(*file))).collect();
+    let all_fit = old_text.iter().map(|file| old.files[*file].length).sum::<usize>() <= most;
+    let mut groups: Vec<(Vec<usize>, BTreeSet<usize>)> = Vec::new();
+    let (mut made, mut kept) = (0, 0);
+    for file in (0..new.files.len()).filter(|file| new.files[*file].length > 0 && is_text(new.bytes_of(*file))) {
+        let drawn = covers[file].iter().filter(|cover| cover.length >= 32).map(|cover| old.file_at(cover.old));
+        let wanted: BTreeSet<usize> = drawn
+            .chain(pairs[file])
+            .filter(|file| is_text(old.bytes_of(*file)) && old.files[*file].length > 0)
+            .collect();
+        let length = |files: &mut dyn Iterator<Item = &usize>| files.map(|file| old.files[*file].length).sum::<usize>();
+        let added = groups.last().map_or(0, |group| length(&mut wanted.difference(&group.1)));
+        if groups.is_empty() || made + new.files[file].length > OUTPUT || kept + added > most {
+            groups.push((Vec::new(), if all_fit { old_text.iter().copied().collect() } else { BTreeSet::new() }));
+            (made, kept) = (0, length(&mut wanted.iter()));
+        } else {
+            kept += added;
+        }
+        if let Some((files, history)) = groups.last_mut() {
+            files.push(file);
+            history.extend(wanted);
+            made += new.files[file].length;
+        }
+    }
+    let tried: Vec<Option<Group>> = groups
+        .into_par_iter()
+        .map(|(files, history)| {
+            let outputs: Vec<(Extent, usize)> = files
+                .iter()
+                .map(|file| {
+                    let file = &new.files[*file];
+                    (Extent { file: file.number, offset: 0, length: file.length as u64 }, file.start)
+                })
+                .collect();
+            let used = clipped(new, &outputs, covers);
+            let covered = streams::cover_segment(old, new, &outputs, &used, options.level, options.window_log);
+            let history: Vec<usize> = history.into_iter().collect();
+            let encoded = streams::history_segment(old, new, &outputs, &history, options.level, options.window_log)?;
+            let smaller = encoded.1.len() < covered.1.len();
+            (smaller && old.files.iter().all(|file| file.view.is_none() || !history.contains(&(file.number as usize))))
+                .then_some((files, encoded))
+        })
+        .collect();
+    Ok(tried.into_iter().flatten().collect())
+}
