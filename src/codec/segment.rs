@@ -412,3 +412,137 @@ impl<'a> Input<'a> {
         if value > self.bytes.len() - self.at { Err(DecodeError::invalid(what, value)) } else { Ok(value) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    struct Fixed;
+
+    impl Lengths for Fixed {
+        fn old_length(&self, file: u32) -> Option<u64> {
+            (file < 5000).then_some(1000 + u64::from(file))
+        }
+
+        fn new_length(&self, file: u32) -> Option<u64> {
+            (file < 100).then_some(2000)
+        }
+    }
+
+    fn segment() -> Segment {
+        let whole = |file: u32| Source {
+            extent: Extent { file, offset: 0, length: 1000 + u64::from(file) },
+            view: (file == 9).then_some(3),
+        };
+        Segment {
+            method: Method::Cover,
+            outputs: vec![
+                Extent { file: 0, offset: 0, length: 2000 },
+                Extent { file: 1, offset: 0, length: 2000 },
+                Extent { file: 2, offset: 5, length: 100 },
+            ],
+            sources: [3, 4, 5, 9, 10, 2].map(whole).to_vec(),
+            streams: vec![10, 20, 0, 0, 300],
+            packs: vec![
+                Pack { coder: Coder::Stored, length: 10 },
+                Pack { coder: Coder::Zstd { window_log: 12 }, length: 15 },
+                Pack { coder: Coder::Lzma { properties: 93, dictionary_log: 16 }, length: 200 },
+            ],
+            joined: false,
+            digest: Digest([7; 32]),
+        }
+    }
+
+    #[test]
+    fn the_bytes_of_a_header_do_not_change() {
+        let bytes = encode(&segment(), &Fixed);
+        let golden = [
+            [7; 32].to_vec(),
+            vec![0],
+            // Files 0 and 1, then bytes 5 to 105 of file 2.
+            vec![2, 0, 1, 1, 5, 100],
+            // Files 3 to 5, file 9 through view 3, file 10, file 2.
+            vec![4, 12, 2, 0, 12, 0, 4, 0, 0, 0, 34, 0, 0],
+            vec![10, 20, 0, 0, 0xAC, 2],
+            vec![0, 10, 1, 12, 15, 2, 93, 16, 0xC8, 1],
+        ]
+        .concat();
+        assert_eq!(bytes, golden);
+        assert_eq!(decode(&bytes, &Fixed).unwrap(), (segment(), bytes.len()));
+        for cut in 0..bytes.len() {
+            assert!(decode(&bytes[..cut], &Fixed).is_err(), "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn counts_and_lengths_are_bounded_before_they_are_believed() {
+        let bytes = encode(&segment(), &Fixed);
+        for at in 32..bytes.len() {
+            let mut bad = bytes[..at].to_vec();
+            bad.extend([0xFF; 8]);
+            bad.push(0x7F);
+            bad.extend_from_slice(&bytes[at..]);
+            if let Ok((read, _)) = decode(&bad, &Fixed) {
+                panic!("a huge number at {at} is {read:?}");
+            }
+        }
+        let huge = Segment { outputs: vec![Extent { file: 0, offset: 0, length: 2001 }], ..segment() };
+        assert!(decode(&encode(&huge, &Fixed), &Fixed).is_err());
+        let body = Segment { packs: vec![Pack { coder: Coder::Stored, length: PATCH_BODY }; 3], ..segment() };
+        assert!(decode(&encode(&body, &Fixed), &Fixed).is_err());
+    }
+
+    fn relocation() -> Relocation {
+        Relocation {
+            file: 17,
+            loads: vec![
+                Load { offset: 0, address: 4096, length: 100, code: false },
+                Load { offset: 100, address: 8192, length: 900, code: true },
+            ],
+            regions: vec![
+                Region { offset: 20, length: 80, address: 4116, rule: Rule::Mixed },
+                Region { offset: 100, length: 700, address: 8192, rule: Rule::CodeX86 },
+            ],
+            map: vec![(4096, 16), (8192, -300), (8500, 1 << 40)],
+        }
+    }
+
+    #[test]
+    fn views_read_back_and_no_cut_does() {
+        let views = [relocation(), Relocation { file: 400, map: Vec::new(), ..relocation() }];
+        let bytes = encode_views(&views);
+        assert_eq!(decode_views(&bytes, &Fixed).unwrap(), views);
+        for cut in 0..bytes.len() {
+            assert!(decode_views(&bytes[..cut], &Fixed).is_err(), "cut at {cut}");
+        }
+        let outside = Relocation { file: 5001, ..relocation() };
+        assert!(decode_views(&encode_views(&[outside]), &Fixed).is_err());
+        let mut beyond = relocation();
+        beyond.regions[1].length = 1000;
+        assert!(decode_views(&encode_views(&[beyond]), &Fixed).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            if let Ok((segment, used)) = decode(&bytes, &Fixed) {
+                let again = encode(&segment, &Fixed);
+                prop_assert_eq!(decode(&again, &Fixed).unwrap().0, segment);
+                prop_assert!(used <= bytes.len());
+            }
+            if let Ok(views) = decode_views(&bytes, &Fixed) {
+                prop_assert_eq!(decode_views(&encode_views(&views), &Fixed).unwrap(), views);
+            }
+        }
+
+        #[test]
+        fn integers_read_back(value in any::<u64>(), signed in any::<i64>()) {
+            let mut bytes = Vec::new();
+            put(value, &mut bytes);
+            put_signed(signed, &mut bytes);
+            let mut input = Input { bytes: &bytes, at: 0 };
+            prop_assert_eq!((input.integer().unwrap(), input.signed().unwrap()), (value, signed));
+        }
+    }
+}

@@ -74,7 +74,7 @@ impl<'a> View<'a> {
     }
 
     /// Rewrites the bytes of the file that begin at `start`, the beginning of a block, in place.
-    pub(super) fn rewrite(&self, start: u64, bytes: &mut [u8]) {
+    pub(crate) fn rewrite(&self, start: u64, bytes: &mut [u8]) {
         let regions = &self.relocation.regions;
         let mut from = start;
         let end = start + bytes.len() as u64;

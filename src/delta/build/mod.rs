@@ -164,3 +164,9 @@ pub fn pack_views(bytes: &[u8], level: Level) -> (crate::model::Coder, Vec<u8>) 
     let packed = pack::pack(bytes, pack::Kind::Integers, level, PATCH_WINDOW_LOG);
     (packed.coder, packed.bytes)
 }
+
+/// At how many places two contents of one length differ.
+#[cfg(test)]
+pub(super) fn differing(a: &[u8], b: &[u8]) -> usize {
+    a.len() - index::agreement(a, b)
+}
