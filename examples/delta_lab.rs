@@ -119,7 +119,8 @@ fn main() {
     };
     let old_tree = Tree { contents: &old, paths: bytes(&old_paths) };
     let new_tree = Tree { contents: &new, paths: bytes(&new_paths) };
-    let mut options = Options::new(level, 8 << 30);
+    let megabytes = std::env::var("MEMORY").map_or(8 << 10, |text| text.parse::<u64>().unwrap());
+    let mut options = Options::new(level, megabytes << 20);
     if let Ok(megabytes) = std::env::var("SEGMENT") {
         options.segment = megabytes.parse::<usize>().unwrap() << 20;
     }
@@ -142,7 +143,7 @@ fn main() {
         assert_eq!((&read, length), (header, wire.len()));
         headers += wire.len();
         bodies += body.len();
-        most = most.max(memory(&read));
+        most = most.max(memory(&read, &decoded_views));
         let mut sink = Compare { segment: header, new: &new, at: vec![0; header.outputs.len()] };
         decode(&read, body, &old, &decoded_views, 64 << 20, &mut sink).unwrap();
         let mut packs = header.packs.iter();

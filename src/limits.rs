@@ -97,6 +97,8 @@ pub const PATCH_WINDOW_LOG: u8 = 23;
 pub const PATCH_VIEWS: usize = 1 << 16;
 /// Most loaded parts of one view, and most regions.
 pub const PATCH_REGIONS: usize = 4096;
+/// Largest section of type information that a view rewrites, in bytes: it is in memory while it is read.
+pub const PATCH_TYPES: u64 = 2 << 20;
 /// Most entries of all address maps of one patch: they are in memory while it is applied, 16 bytes each.
 pub const PATCH_MAP: usize = 256 << 10;
 

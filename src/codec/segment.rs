@@ -16,10 +16,10 @@
 //! coder     byte 0 stored | byte 1 zstd, byte window | byte 2 lzma, byte properties, byte dictionary
 //!
 //! views     integer: number of views, then the views
-//! view      integer file - file of the view before | loads | regions | map
+//! view      signed file - file of the view before | loads | regions | map
 //! loads     integer: number, then integers: address - end of the load before, offset, length, 1 if code
 //! regions   integer: number, then integers: offset - end of the region before, length, address; byte rule
-//! map       integer: number, then all addresses, each minus the one before, then all distances, each signed and minus
+//! map       integer: number, 0 for the map of the view before; then all addresses, each minus the one before, then all distances, each signed and minus
 //!           the one before
 //! ```
 //!
@@ -27,12 +27,13 @@
 
 use crate::codec::DecodeError;
 use crate::limits::{
-    PATCH_BODY, PATCH_EXTENTS, PATCH_HEADER, PATCH_JOINED, PATCH_MAP, PATCH_OUTPUT, PATCH_REGIONS, PATCH_SOURCE,
+    PATCH_BODY, PATCH_EXTENTS, PATCH_HEADER, PATCH_JOINED, PATCH_MAP, PATCH_OUTPUT, PATCH_REGIONS, PATCH_SOURCE, PATCH_TYPES,
     PATCH_VIEWS, PATCH_WINDOW_LOG,
 };
 use crate::model::{
     COVER_STREAMS, Coder, Digest, Extent, Load, Method, Pack, Region, Relocation, Rule, Segment, Source,
 };
+use std::sync::Arc;
 
 /// Lengths of the files that a patch names by number.
 pub trait Lengths {
@@ -131,9 +132,10 @@ pub fn encode_views(views: &[Relocation]) -> Vec<u8> {
     let mut out = Vec::new();
     put(views.len() as u64, &mut out);
     let mut file = 0;
+    let mut shared: Option<&Arc<Vec<(u64, i64)>>> = None;
     for view in views {
-        put(u64::from(view.file.wrapping_sub(file)), &mut out);
-        file = view.file;
+        put_signed(i64::from(view.file) - file, &mut out);
+        file = i64::from(view.file);
         put(view.loads.len() as u64, &mut out);
         let mut end = 0;
         for load in &view.loads {
@@ -151,14 +153,19 @@ pub fn encode_views(views: &[Relocation]) -> Vec<u8> {
             out.push(rule_number(region.rule));
             end = region.offset.wrapping_add(region.length);
         }
+        if shared.is_some_and(|shared| shared == &view.map) {
+            put(0, &mut out);
+            continue;
+        }
+        shared = Some(&view.map);
         put(view.map.len() as u64, &mut out);
         let mut before = 0;
-        for (address, _) in &view.map {
+        for (address, _) in view.map.iter() {
             put(address.wrapping_sub(before), &mut out);
             before = *address;
         }
         let mut before = 0;
-        for (_, distance) in &view.map {
+        for (_, distance) in view.map.iter() {
             put_signed(distance.wrapping_sub(before), &mut out);
             before = *distance;
         }
@@ -171,20 +178,27 @@ pub fn decode_views(bytes: &[u8], lengths: &dyn Lengths) -> Result<Vec<Relocatio
     let mut input = Input { bytes, at: 0 };
     let count = input.count("number of views", PATCH_VIEWS)?;
     let mut views = Vec::new();
-    let mut file = 0_u32;
+    let mut file = 0_i64;
     let mut entries = 0;
+    let mut shared: Option<Arc<Vec<(u64, i64)>>> = None;
     for _ in 0..count {
-        let step = input.bounded("file of a view", u64::from(u32::MAX))?;
-        file = file.checked_add(step as u32).ok_or_else(|| DecodeError::invalid("file of a view", "too large"))?;
-        let length = lengths
-            .old_length(file)
-            .ok_or_else(|| DecodeError::invalid("file of a view", format!("no file {file}")))?;
-        let view = take_view(&mut input, file, length)?;
-        entries += view.map.len();
+        file = file.checked_add(input.signed()?).ok_or_else(|| DecodeError::invalid("file of a view", "too large"))?;
+        let known = u32::try_from(file).ok().and_then(|file| Some((file, lengths.old_length(file)?)));
+        let (number, length) = known.ok_or_else(|| DecodeError::invalid("file of a view", format!("no file {file}")))?;
+        let (loads, regions) = take_parts(&mut input, length)?;
+        let map = match (take_map(&mut input)?, shared) {
+            (map, _) if !map.is_empty() => {
+                entries += map.len();
+                Arc::new(map)
+            }
+            (_, Some(shared)) => shared,
+            (..) => return Err(DecodeError::invalid("address map", "it is empty")),
+        };
         if entries > PATCH_MAP {
             return Err(DecodeError::invalid("address maps", "too many entries"));
         }
-        views.push(view);
+        shared = Some(Arc::clone(&map));
+        views.push(Relocation { file: number, loads, regions, map });
     }
     if input.at != bytes.len() {
         return Err(DecodeError::Trailing(bytes.len() - input.at));
@@ -192,9 +206,16 @@ pub fn decode_views(bytes: &[u8], lengths: &dyn Lengths) -> Result<Vec<Relocatio
     Ok(views)
 }
 
-fn take_view(input: &mut Input<'_>, file: u32, length: u64) -> Result<Relocation, DecodeError> {
-    let sum = |a: u64, b: u64| a.checked_add(b).filter(|sum| *sum < 1 << 63);
-    let invalid = |what| DecodeError::invalid(what, "outside of its bounds");
+/// A sum that leaves room for more.
+fn sum(a: u64, b: u64) -> Option<u64> {
+    a.checked_add(b).filter(|sum| *sum < 1 << 63)
+}
+
+fn invalid(what: &'static str) -> DecodeError {
+    DecodeError::invalid(what, "outside of its bounds")
+}
+
+fn take_parts(input: &mut Input<'_>, length: u64) -> Result<(Vec<Load>, Vec<Region>), DecodeError> {
     let mut loads = Vec::new();
     let mut end = 0;
     for _ in 0..input.count("number of loads", PATCH_REGIONS)? {
@@ -213,8 +234,15 @@ fn take_view(input: &mut Input<'_>, file: u32, length: u64) -> Result<Relocation
         let rule = rule_of(input.byte()?)?;
         end = sum(offset, bytes).filter(|end| *end <= length).ok_or_else(|| invalid("region"))?;
         sum(address, bytes).ok_or_else(|| invalid("region"))?;
+        if rule == Rule::TypeNumbers && bytes > PATCH_TYPES {
+            return Err(invalid("region"));
+        }
         regions.push(Region { offset, length: bytes, address, rule });
     }
+    Ok((loads, regions))
+}
+
+fn take_map(input: &mut Input<'_>) -> Result<Vec<(u64, i64)>, DecodeError> {
     let entries = input.count("entries of a map", PATCH_MAP.min(input.bytes.len()))?;
     let mut map = Vec::with_capacity(entries);
     let mut address = 0;
@@ -227,10 +255,10 @@ fn take_view(input: &mut Input<'_>, file: u32, length: u64) -> Result<Relocation
         before = before.wrapping_add(input.signed()?);
         *distance = before;
     }
-    Ok(Relocation { file, loads, regions, map })
+    Ok(map)
 }
 
-const RULES: [Rule; 6] = [Rule::CodeX86, Rule::Words, Rule::Relative, Rule::Mixed, Rule::FrameTable, Rule::CodeArm64];
+const RULES: [Rule; 7] = [Rule::CodeX86, Rule::Words, Rule::Relative, Rule::Mixed, Rule::FrameTable, Rule::CodeArm64, Rule::TypeNumbers];
 
 fn rule_number(rule: Rule) -> u8 {
     RULES.iter().position(|known| *known == rule).unwrap_or_default() as u8
@@ -504,13 +532,14 @@ mod tests {
                 Region { offset: 20, length: 80, address: 4116, rule: Rule::Mixed },
                 Region { offset: 100, length: 700, address: 8192, rule: Rule::CodeX86 },
             ],
-            map: vec![(4096, 16), (8192, -300), (8500, 1 << 40)],
+            map: Arc::new(vec![(4096, 16), (8192, -300), (8500, 1 << 40)]),
         }
     }
 
     #[test]
     fn views_read_back_and_no_cut_does() {
-        let views = [relocation(), Relocation { file: 400, map: Vec::new(), ..relocation() }];
+        let other = Relocation { file: 400, map: Arc::new(vec![(7, 7)]), ..relocation() };
+        let views = [relocation(), Relocation { file: 4, ..relocation() }, other];
         let bytes = encode_views(&views);
         assert_eq!(decode_views(&bytes, &Fixed).unwrap(), views);
         for cut in 0..bytes.len() {

@@ -5,9 +5,11 @@ use crate::delta::view::{self, ViewReader};
 use crate::delta::{Contents, DeltaError};
 use crate::limits::{PATCH_BODY, PATCH_JOINED, PATCH_OUTPUT, PATCH_SOURCE, PATCH_WINDOW_LOG};
 use crate::model::{COVER_STREAMS, Coder, Hasher, Method, Relocation, Segment};
-use std::collections::BTreeMap;
+use std::cell::RefCell;
 use std::io;
 
+/// Views that are open at a time: others are prepared again when they are read again.
+const OPEN: usize = 2;
 /// Bytes that are made at a time.
 const CHUNK: usize = 64 << 10;
 
@@ -20,7 +22,7 @@ pub trait Sink {
 /// Most memory that decoding this segment takes, in bytes: its body, its decoders, its history, its buffers.
 ///
 /// The relocations of its views are the caller's, and not counted.
-pub fn memory(segment: &Segment) -> u64 {
+pub fn memory(segment: &Segment, views: &[Relocation]) -> u64 {
     let lengths = segment.streams.iter().filter(|length| **length > 0);
     let streams = if segment.joined {
         let all: u64 = segment.streams.iter().fold(0, |sum, length| sum.saturating_add(*length));
@@ -33,9 +35,14 @@ pub fn memory(segment: &Segment) -> u64 {
             .fold(0, |sum: u64, (pack, length)| sum.saturating_add(coder::memory(pack.coder, *length)))
     };
     let history = if segment.method == Method::History { segment.source_length() } else { 0 };
-    let views: std::collections::BTreeSet<_> = segment.sources.iter().filter_map(|source| source.view).collect();
+    let mut read: Vec<u64> = segment
+        .sources
+        .iter()
+        .filter_map(|source| Some(view::memory(views.get(source.view? as usize))))
+        .collect();
+    read.sort_unstable_by_key(|bytes| u64::MAX - bytes);
     let extents = (segment.sources.len() + segment.outputs.len()) as u64 * 48;
-    [streams, history, views.len() as u64 * view::memory(), extents, 2 * CHUNK as u64]
+    [streams, history, read.iter().take(OPEN).sum(), extents, 2 * CHUNK as u64]
         .iter()
         .fold(segment.body_length(), |sum, part| sum.saturating_add(*part))
 }
@@ -52,7 +59,7 @@ pub fn decode(
     allowed: u64,
     sink: &mut dyn Sink,
 ) -> Result<(), DeltaError> {
-    check(segment, body, allowed)?;
+    check(segment, body, views, allowed)?;
     let mut output =
         Output { segment, sink, hasher: Hasher::new(), number: 0, written: 0, left: segment.output_length() };
     match segment.method {
@@ -62,8 +69,8 @@ pub fn decode(
     output.finish()
 }
 
-fn check(segment: &Segment, body: &[u8], allowed: u64) -> Result<(), DeltaError> {
-    let needed = memory(segment);
+fn check(segment: &Segment, body: &[u8], views: &[Relocation], allowed: u64) -> Result<(), DeltaError> {
+    let needed = memory(segment, views);
     if needed > allowed {
         return Err(DeltaError::Memory { needed, allowed });
     }
@@ -263,14 +270,15 @@ struct Sources<'a> {
     starts: Vec<u64>,
     length: u64,
     old: &'a dyn Contents,
-    views: BTreeMap<u32, ViewReader<'a>>,
+    views: &'a [Relocation],
+    /// Views in use, the last one used at the end.
+    open: RefCell<Vec<(u32, ViewReader<'a>)>>,
 }
 
 impl<'a> Sources<'a> {
     fn new(segment: &'a Segment, old: &'a dyn Contents, views: &'a [Relocation]) -> Result<Self, DeltaError> {
         let mut starts = Vec::with_capacity(segment.sources.len());
         let mut length = 0;
-        let mut readers = BTreeMap::new();
         for source in &segment.sources {
             starts.push(length);
             length += source.extent.length;
@@ -279,9 +287,8 @@ impl<'a> Sources<'a> {
             if relocation.file != source.extent.file {
                 return Err(DeltaError::Malformed("the view is of another file"));
             }
-            readers.entry(number).or_insert_with(|| ViewReader::new(relocation));
         }
-        Ok(Self { segment, starts, length, old, views: readers })
+        Ok(Self { segment, starts, length, old, views, open: RefCell::new(Vec::new()) })
     }
 
     fn read_at(&self, mut position: u64, mut out: &mut [u8]) -> Result<(), DeltaError> {
@@ -295,14 +302,34 @@ impl<'a> Sources<'a> {
             }
             let (now, rest) = out.split_at_mut(count);
             let offset = source.extent.offset + within;
-            match source.view.and_then(|view| self.views.get(&view)) {
-                Some(reader) => reader.read_at(self.old, offset, now)?,
+            match source.view {
+                Some(view) => self.read_view(view, offset, now)?,
                 None => self.old.read_at(source.extent.file, offset, now).map_err(DeltaError::Read)?,
             }
             position += count as u64;
             out = rest;
         }
         Ok(())
+    }
+}
+
+impl Sources<'_> {
+    fn read_view(&self, number: u32, offset: u64, out: &mut [u8]) -> Result<(), DeltaError> {
+        let mut open = self.open.borrow_mut();
+        let reader = match open.iter().position(|(known, _)| *known == number) {
+            Some(at) => open.remove(at).1,
+            None => {
+                if open.len() == OPEN {
+                    open.remove(0);
+                }
+                ViewReader::new(self.views.get(number as usize).ok_or(DeltaError::Malformed("no such view"))?)
+            }
+        };
+        open.push((number, reader));
+        match open.last_mut() {
+            Some((_, reader)) => reader.read_at(self.old, offset, out),
+            None => Ok(()),
+        }
     }
 }
 

@@ -2,10 +2,11 @@
 //!
 //! [`decode`] makes what one [`Segment`](crate::model::Segment) describes, in bounded memory and as a stream. [`build`]
 //! (feature `publish`) finds the smallest segments it can. Old and new content are read through [`Contents`], so nothing
-//! here touches a disk. Layouts stand in `docs/formats/package.md`.
+//! here touches a disk. Layouts stand in `docs/formats/delta.md`.
 
 #[cfg(feature = "publish")]
 pub mod build;
+mod btf;
 mod coder;
 mod decode;
 #[cfg(all(test, feature = "publish"))]

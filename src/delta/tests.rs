@@ -7,6 +7,7 @@ use super::{Contents, DeltaError, Sink, View, decode, memory};
 use crate::model::{Coder, Load, Method, Region, Relocation, Rule, Segment};
 use proptest::prelude::*;
 use std::io;
+use std::sync::Arc;
 
 pub(super) struct Memory(pub(super) Vec<Vec<u8>>);
 
@@ -48,7 +49,7 @@ fn made_by(patch: &Patch, old: &Memory, new: &Memory) -> Vec<Vec<u8>> {
     let mut total = 0;
     for (segment, body) in &patch.segments {
         let mut sink = Gathered::default();
-        decode(segment, body, old, &patch.views, memory(segment), &mut sink).unwrap();
+        decode(segment, body, old, &patch.views, memory(segment, &patch.views), &mut sink).unwrap();
         for (extent, bytes) in segment.outputs.iter().zip(sink.0.into_iter().chain(std::iter::repeat(Vec::new()))) {
             assert_eq!(bytes.len() as u64, extent.length);
             made[extent.file as usize][extent.offset as usize..][..bytes.len()].copy_from_slice(&bytes);
@@ -264,7 +265,7 @@ fn a_view_is_the_same_in_pieces_as_in_one() {
         file: 0,
         loads: vec![Load { offset: 0, address: 0x1_0000 - 1000, length: 1 << 30, code: true }],
         regions: rules.into_iter().enumerate().map(region).collect(),
-        map: (0..400_u64).map(|step| (0x1_0000 + step * step * 37, step as i64 * 8 - 900)).collect(),
+        map: Arc::new((0..400_u64).map(|step| (0x1_0000 + step * step * 37, step as i64 * 8 - 900)).collect()),
     };
     // Small words, so that many are addresses.
     let bytes: Vec<u8> = noise(5, 60_000).iter().enumerate().map(|(at, byte)| if at % 4 > 1 { 0 } else { *byte }).collect();
@@ -273,7 +274,7 @@ fn a_view_is_the_same_in_pieces_as_in_one() {
     view.rewrite(0, &mut whole);
     assert!(super::build::differing(&bytes, &whole) > 1000, "the view changes something");
     let old = Memory(vec![bytes]);
-    let reader = super::view::ViewReader::new(&relocation);
+    let mut reader = super::view::ViewReader::new(&relocation);
     for (from, length) in [(0, 60_000), (17, 5000), (4095, 2), (40_961, 8193), (59_999, 1), (3, 50_001)] {
         let mut part = vec![0; length];
         reader.read_at(&old, from as u64, &mut part).unwrap();
@@ -340,7 +341,7 @@ fn lying_headers_are_refused() {
     refuse(&|segment| segment.joined = !segment.joined);
     refuse(&|segment| segment.method = Method::History);
     refuse(&|segment| segment.digest.0[0] ^= 1);
-    let needed = memory(segment);
+    let needed = memory(segment, &[]);
     let result = decode(segment, body, &old, &[], needed - 1, &mut Gathered::default());
     assert!(matches!(result, Err(DeltaError::Memory { .. })));
 }
@@ -362,4 +363,72 @@ fn builds_repeat_to_the_byte() {
     let second = patch_of(&old, &new, Level::Default, 20_000);
     assert_eq!(first.segments, second.segments);
     assert!(first.segments.len() > 3);
+}
+
+#[test]
+fn a_build_keeps_within_its_memory_and_still_finds_what_moved() {
+    let old = Memory((0..12).map(|seed| noise(seed, 1 << 20)).collect());
+    // One large file of parts of the old ones, in another order, and some that only changed a little.
+    let mut large = Vec::new();
+    for file in [7, 2, 9, 4] {
+        large.extend_from_slice(&old.0[file][1000..]);
+    }
+    let mut new = Memory(vec![large]);
+    new.0.extend((0..12).map(|file| edited(old.0[file].clone(), &[Edit::Insert(5000 * file, vec![7; 30])])));
+    let paths = |count: usize| (0..count).map(|number| format!("file{number}").into_bytes()).collect();
+    // The memory of one job is less than the new content: there are several.
+    let options = Options::new(Level::Default, 24 << 20);
+    let old_tree = Tree { contents: &old, paths: paths(12) };
+    let new_tree = Tree { contents: &new, paths: paths(13) };
+    let patch = encode(&old_tree, &new_tree, &options, &|_, _| true).unwrap();
+    assert_eq!(made_by(&patch, &old, &new), new.0);
+    assert!(patch.segments.len() > 3, "{} segments", patch.segments.len());
+    assert!(packed(&patch) < 3000, "{} bytes", packed(&patch));
+}
+
+/// A module with type information: `types` pointers to types of the kernel, each named.
+fn module(types: &[u32], names: u32, code: &[u8]) -> Vec<u8> {
+    let mut section = vec![0x9F, 0xEB, 1, 0];
+    let body: Vec<u8> = types
+        .iter()
+        .flat_map(|number| [number * 3 + names, 2 << 24, *number])
+        .flat_map(u32::to_le_bytes)
+        .collect();
+    for word in [24, 0, body.len() as u32, body.len() as u32, 0] {
+        section.extend_from_slice(&u32::to_le_bytes(word));
+    }
+    section.extend_from_slice(&body);
+    let mut out = b"\x7fELF\x02\x01".to_vec();
+    out.resize(64, 0);
+    out[16] = 1;
+    out[18] = 62;
+    let offset = out.len() as u64;
+    out.extend_from_slice(&section);
+    out.extend_from_slice(code);
+    let table = out.len() as u64;
+    let mut header = vec![0; 64];
+    header[4] = 1;
+    header[24..32].copy_from_slice(&offset.to_le_bytes());
+    header[32..40].copy_from_slice(&(section.len() as u64).to_le_bytes());
+    out.extend_from_slice(&header);
+    out[40..48].copy_from_slice(&table.to_le_bytes());
+    out[58] = 64;
+    out[60] = 1;
+    out
+}
+
+#[test]
+fn numbers_of_types_in_kernel_modules_are_predicted() {
+    // The new kernel has 40 types more from number 700 on, and its strings begin 9 later.
+    let types = |module: u64| -> Vec<u32> { (0..300).map(|at: u64| ((module * 7 + at * at * 13) % 2000) as u32 + 1).collect() };
+    let newer = |types: Vec<u32>| types.into_iter().map(|number| if number < 700 { number } else { number + 40 }).collect::<Vec<_>>();
+    let code = |number: u64| noise(number, 2000);
+    let old = Memory((0..40).map(|number| module(&types(number), 100, &code(number))).collect());
+    let new = Memory((0..40).map(|number| module(&newer(types(number)), 109, &code(number))).collect());
+    let patch = patch_of(&old, &new, Level::Default, 60_000);
+    assert_eq!(made_by(&patch, &old, &new), new.0);
+    assert!(patch.views.len() > 30, "{} views", patch.views.len());
+    assert!(packed(&patch) < 6000, "{} bytes", packed(&patch));
+    let fast = patch_of(&old, &new, Level::Fast, 60_000);
+    assert!(packed(&patch) * 2 < packed(&fast), "{} of {}", packed(&patch), packed(&fast));
 }

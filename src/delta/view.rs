@@ -1,8 +1,8 @@
 //! Old files as if the targets of their addresses had moved: computed block by block, the same on every machine.
 
-use crate::delta::{Contents, DeltaError};
+use crate::delta::{Contents, DeltaError, btf};
+use crate::limits::PATCH_TYPES;
 use crate::model::{Region, Relocation, Rule};
-use std::cell::RefCell;
 
 /// Bytes that are rewritten at a time: what is recognised depends on nothing outside of its block and region.
 pub(super) const BLOCK: u64 = 4096;
@@ -21,8 +21,11 @@ pub struct View<'a> {
 }
 
 /// Memory of a view besides its relocation, and of its readers' blocks, in bytes.
-pub(super) fn memory() -> u64 {
-    COARSE * 4 + CACHED as u64 * (BLOCK + 32)
+pub(super) fn memory(relocation: Option<&Relocation>) -> u64 {
+    let sections = relocation.into_iter().flat_map(|relocation| &relocation.regions);
+    let sections = sections.filter(|region| region.rule == Rule::TypeNumbers).map(|region| region.length.min(PATCH_TYPES));
+    // Of a section where its numbers are, too: one in four bytes.
+    COARSE * 4 + CACHED as u64 * (BLOCK + 32) + 5 * sections.max().unwrap_or(0)
 }
 
 impl<'a> View<'a> {
@@ -78,6 +81,12 @@ impl<'a> View<'a> {
         let regions = &self.relocation.regions;
         let mut from = start;
         let end = start + bytes.len() as u64;
+        for region in regions.iter().filter(|region| region.rule == Rule::TypeNumbers) {
+            if region.offset >= start && region.offset + region.length <= end {
+                let within = (region.offset - start) as usize;
+                self.type_numbers(&mut bytes[within..within + region.length as usize]);
+            }
+        }
         let mut next = regions.partition_point(|region| region.offset + region.length <= start);
         while from < end {
             let Some(region) = regions.get(next).filter(|region| region.offset < end) else { break };
@@ -106,6 +115,8 @@ impl<'a> View<'a> {
             Rule::Mixed => self.mixed(address, piece),
             Rule::FrameTable => self.frame_table(region.address, address, piece),
             Rule::CodeArm64 => self.code_arm64(address, piece),
+            // Cannot be read from the middle: rewritten as a whole.
+            Rule::TypeNumbers => {}
         }
     }
 
@@ -223,6 +234,18 @@ impl<'a> View<'a> {
         }
     }
 
+    fn type_numbers(&self, section: &mut [u8]) {
+        let mut numbers = Vec::new();
+        btf::each_number(section, |at, space| numbers.push((at, space)));
+        for (at, space) in numbers {
+            let number = read_i32(section, at) as u32;
+            if number != 0 {
+                let moved = self.distance(space + u64::from(number)) as i32;
+                write_i32(section, at, (number as i32).wrapping_add(moved));
+            }
+        }
+    }
+
     /// ADRP, and the low bits of its target in one of the four instructions that follow.
     fn page_pair(&self, here: u64, piece: &mut [u8], at: usize, word: u32) {
         let register = word & 31;
@@ -308,32 +331,23 @@ fn read_u64(bytes: &[u8], at: usize) -> u64 {
 /// Reads a view, and keeps the blocks read last.
 pub(super) struct ViewReader<'a> {
     view: View<'a>,
-    cache: RefCell<Vec<(u64, Vec<u8>)>>,
+    blocks: Vec<(u64, Vec<u8>)>,
+    /// The section that was rewritten as a whole last.
+    section: Option<(Region, Vec<u8>)>,
 }
 
 impl<'a> ViewReader<'a> {
     pub(super) fn new(relocation: &'a Relocation) -> Self {
-        Self { view: View::new(relocation), cache: RefCell::new(vec![(u64::MAX, Vec::new()); CACHED]) }
+        Self { view: View::new(relocation), blocks: vec![(u64::MAX, Vec::new()); CACHED], section: None }
     }
 
     /// Fills `out` with what the view shows from `offset` on.
-    pub(super) fn read_at(&self, old: &dyn Contents, offset: u64, out: &mut [u8]) -> Result<(), DeltaError> {
-        let file = self.view.relocation.file;
-        let length = old.length(file).unwrap_or(0);
-        let mut cache = self.cache.borrow_mut();
+    pub(super) fn read_at(&mut self, old: &dyn Contents, offset: u64, out: &mut [u8]) -> Result<(), DeltaError> {
         let mut done = 0;
         while done < out.len() {
             let at = offset + done as u64;
             let start = at / BLOCK * BLOCK;
-            let place = (start / BLOCK) as usize % CACHED;
-            let (cached, block) = &mut cache[place];
-            if *cached != start {
-                *cached = u64::MAX;
-                block.resize(length.saturating_sub(start).min(BLOCK) as usize, 0);
-                old.read_at(file, start, block).map_err(DeltaError::Read)?;
-                self.view.rewrite(start, block);
-                *cached = start;
-            }
+            let block = self.block(old, start)?;
             let from = (at - start) as usize;
             let count = block.len().saturating_sub(from).min(out.len() - done);
             if count == 0 {
@@ -341,6 +355,46 @@ impl<'a> ViewReader<'a> {
             }
             out[done..done + count].copy_from_slice(&block[from..from + count]);
             done += count;
+        }
+        Ok(())
+    }
+
+    fn block(&mut self, old: &dyn Contents, start: u64) -> Result<&[u8], DeltaError> {
+        let file = self.view.relocation.file;
+        let length = old.length(file).unwrap_or(0).saturating_sub(start).min(BLOCK) as usize;
+        let place = (start / BLOCK) as usize % CACHED;
+        if self.blocks[place].0 != start {
+            let mut block = std::mem::take(&mut self.blocks[place].1);
+            self.blocks[place].0 = u64::MAX;
+            block.resize(length, 0);
+            old.read_at(file, start, &mut block).map_err(DeltaError::Read)?;
+            self.view.rewrite(start, &mut block);
+            self.put_sections(old, start, &mut block)?;
+            self.blocks[place] = (start, block);
+        }
+        Ok(&self.blocks[place].1)
+    }
+
+    /// Puts in what cannot be rewritten block by block.
+    fn put_sections(&mut self, old: &dyn Contents, start: u64, block: &mut [u8]) -> Result<(), DeltaError> {
+        let relocation = self.view.relocation;
+        let end = start + block.len() as u64;
+        let sections = relocation.regions.iter().filter(|region| region.rule == Rule::TypeNumbers);
+        for region in sections.filter(|region| region.offset < end && region.offset + region.length > start) {
+            if region.length > PATCH_TYPES {
+                return Err(DeltaError::Malformed("a section of a view is too large"));
+            }
+            if self.section.as_ref().is_none_or(|(known, _)| known != region) {
+                let mut bytes = vec![0; region.length as usize];
+                old.read_at(relocation.file, region.offset, &mut bytes).map_err(DeltaError::Read)?;
+                self.view.type_numbers(&mut bytes);
+                self.section = Some((*region, bytes));
+            }
+            if let Some((_, bytes)) = &self.section {
+                let (from, to) = (region.offset.max(start), (region.offset + region.length).min(end));
+                let within = &bytes[(from - region.offset) as usize..(to - region.offset) as usize];
+                block[(from - start) as usize..(to - start) as usize].copy_from_slice(within);
+            }
         }
         Ok(())
     }

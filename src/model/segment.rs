@@ -1,6 +1,7 @@
 //! Segments of a patch: what one makes, from which old content, through which streams.
 
 use crate::model::Digest;
+use std::sync::Arc;
 
 /// A part of a file: `length` bytes from `offset` on of file number `file`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -111,6 +112,8 @@ pub enum Rule {
     Mixed,
     /// The table of `.eh_frame_hdr`: 32-bit words relative to the start of the region.
     FrameTable,
+    /// Type information of kernel modules (BTF): numbers of types, and, 2 to the 32 higher in the map, of strings.
+    TypeNumbers,
     /// AArch64 instructions: calls, branches, and pairs of ADRP and ADD or a load.
     CodeArm64,
 }
@@ -150,6 +153,6 @@ pub struct Relocation {
     pub loads: Vec<Load>,
     /// What is rewritten, by offset.
     pub regions: Vec<Region>,
-    /// From each address on, up to the next one, how far it moves.
-    pub map: Vec<(u64, i64)>,
+    /// From each address on, up to the next one, how far it moves. Never empty; views may share one.
+    pub map: Arc<Vec<(u64, i64)>>,
 }

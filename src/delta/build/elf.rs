@@ -124,6 +124,21 @@ fn sections(
     regions
 }
 
+/// Where the type information (BTF) of a 64-bit file stands: offset and length.
+pub(super) fn type_section(bytes: &[u8]) -> Option<(usize, usize)> {
+    if !bytes.starts_with(b"\x7fELF\x02\x01") {
+        return None;
+    }
+    let (table, entry, count) = (number(bytes, 40, 8)?, number(bytes, 58, 2)?, number(bytes, 60, 2)?);
+    (0..count.min(SECTIONS as u64)).find_map(|index| {
+        let at = usize::try_from(table.checked_add(index * entry)?).ok()?;
+        let field = |from: usize| usize::try_from(number(bytes, at.checked_add(from)?, 8)?).ok();
+        let (offset, length) = (field(24)?, field(32)?);
+        let section = bytes.get(offset..offset.checked_add(length)?)?;
+        (number(bytes, at.checked_add(4)?, 4)? == 1 && section.starts_with(&[0x9F, 0xEB, 1])).then_some((offset, length))
+    })
+}
+
 fn number(bytes: &[u8], at: usize, size: usize) -> Option<u64> {
     let taken = bytes.get(at..at.checked_add(size)?)?;
     Some(taken.iter().rev().fold(0, |value, byte| value << 8 | u64::from(*byte)))

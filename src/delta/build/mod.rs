@@ -3,8 +3,10 @@
 mod cover;
 mod elf;
 mod index;
+mod modules;
 mod pack;
 mod plan;
+mod select;
 mod streams;
 mod text;
 mod views;
@@ -14,6 +16,8 @@ pub use streams::Encoded;
 use crate::delta::{Contents, DeltaError};
 use crate::limits::PATCH_WINDOW_LOG;
 use crate::model::Relocation;
+use select::Unit;
+use std::collections::HashMap;
 
 /// How much work goes into a small patch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -115,10 +119,13 @@ pub fn encode(old: &Tree<'_>, new: &Tree<'_>, options: &Options, progress: &dyn 
     plan::encode(old, new, options, progress)
 }
 
-/// A file within a corpus.
+/// A file, or a part of a large one, within a corpus.
 #[derive(Clone, Copy, Debug)]
 struct Placed {
     number: u32,
+    /// Where in the file it begins, and whether it is all of it.
+    offset: u64,
+    whole: bool,
     start: usize,
     length: usize,
     view: Option<u32>,
@@ -131,21 +138,18 @@ struct Corpus {
 }
 
 impl Corpus {
-    fn load(contents: &dyn Contents, files: impl Iterator<Item = u32>) -> Result<Self, DeltaError> {
-        let mut corpus = Self { bytes: Vec::new(), files: Vec::new() };
-        let mut length = 0_usize;
-        for number in files {
-            let bytes = contents.length(number).ok_or(DeltaError::Malformed("no such file"))?;
-            let bytes = usize::try_from(bytes).map_err(|_| DeltaError::Malformed("the file is too large"))?;
-            corpus.files.push(Placed { number, start: length, length: bytes, view: None });
-            length = length.checked_add(bytes).ok_or(DeltaError::Malformed("the files are too large"))?;
+    fn load(contents: &dyn Contents, units: &[Unit]) -> Result<Self, DeltaError> {
+        let mut bytes = vec![0; units.iter().map(|unit| unit.length).sum()];
+        let mut files = Vec::with_capacity(units.len());
+        let mut start = 0;
+        for unit in units {
+            let (number, offset, length) = (unit.file, unit.offset, unit.length);
+            let whole = offset == 0 && contents.length(number) == Some(length as u64);
+            files.push(Placed { number, offset, whole, start, length, view: None });
+            contents.read_at(number, offset, &mut bytes[start..start + length]).map_err(DeltaError::Read)?;
+            start += length;
         }
-        corpus.bytes.resize(length, 0);
-        for file in &corpus.files {
-            let place = &mut corpus.bytes[file.start..file.start + file.length];
-            contents.read_at(file.number, 0, place).map_err(DeltaError::Read)?;
-        }
-        Ok(corpus)
+        Ok(Self { bytes, files })
     }
 
     /// The file that a position lies in.
@@ -157,6 +161,15 @@ impl Corpus {
         let file = &self.files[file];
         &self.bytes[file.start..file.start + file.length]
     }
+}
+
+/// The old file that most is copied from, and how much.
+fn most_drawn(old: &Corpus, covers: &[cover::Cover]) -> Option<(usize, usize)> {
+    let mut drawn = HashMap::<usize, usize>::new();
+    for cover in covers {
+        *drawn.entry(old.file_at(cover.old)).or_default() += cover.length;
+    }
+    drawn.into_iter().max_by_key(|(file, bytes)| (*bytes, usize::MAX - file))
 }
 
 /// Packs the views of a patch: coder and bytes.

@@ -3,10 +3,11 @@
 use super::cover::{Cover, Pair, Search};
 use super::index::Index;
 use super::streams::{self, Encoded};
-use super::{Corpus, FileReport, Level, Options, Patch, Progress, Tree, Way, text, views};
+use super::select::{self, Job};
+use super::{Corpus, FileReport, Level, Options, Patch, Progress, Tree, Way, modules, most_drawn, text, views};
 use crate::delta::DeltaError;
-use crate::limits::{PATCH_BODY, PATCH_OUTPUT};
-use crate::model::{Extent, Method};
+use crate::limits::{PATCH_BODY, PATCH_MAP, PATCH_OUTPUT};
+use crate::model::{Extent, Method, Relocation};
 use rayon::prelude::*;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -64,31 +65,92 @@ pub(super) fn encode(
     options: &Options,
     progress: &dyn Progress,
 ) -> Result<Patch, DeltaError> {
-    let effort = Effort::of(options.level);
     let pairs = pairs(&old.paths, &new.paths);
-    let mut old_corpus = Corpus::load(old.contents, 0..old.paths.len() as u32)?;
-    let new_corpus = Corpus::load(new.contents, 0..new.paths.len() as u32)?;
-    let total = new_corpus.bytes.len() as u64 * (2 + effort.passes as u64);
-    let clock = Clock { progress, done: AtomicU64::new(0), total };
-    let mut covers = all_covers(&old_corpus, &new_corpus, &pairs, &effort, &clock)?;
-    let views = views::relocate(&mut old_corpus, &new_corpus, &mut covers, &effort, &clock)?;
+    let jobs = select::jobs(old, new, &pairs, options)?;
+    let bytes: usize = jobs.iter().flat_map(|job| &job.new).map(|unit| unit.length).sum();
+    let clock = Clock { progress, done: AtomicU64::new(0), total: 2 * bytes as u64 };
+    clock.step(0)?;
+    let mut patch = Patch { views: Vec::new(), segments: Vec::new(), files: Vec::new() };
+    for job in jobs {
+        encode_job(old, new, &job, &pairs, options, &clock, &mut patch)?;
+    }
+    Ok(patch)
+}
+
+/// Adds to the patch what makes the new content of one job.
+fn encode_job(
+    old: &Tree<'_>,
+    new: &Tree<'_>,
+    job: &Job,
+    pairs: &[Option<usize>],
+    options: &Options,
+    clock: &Clock<'_>,
+    patch: &mut Patch,
+) -> Result<(), DeltaError> {
+    let effort = Effort::of(options.level);
+    let mut old = Corpus::load(old.contents, &job.old)?;
+    let new = Corpus::load(new.contents, &job.new)?;
+    // Where the paired file begins; of a part of a large file the part at the same place.
+    let pairs: Vec<Option<usize>> = new
+        .files
+        .iter()
+        .map(|file| {
+            let paired = pairs[file.number as usize]? as u32;
+            let last = old.files.partition_point(|other| (other.number, other.offset) <= (paired, file.offset));
+            last.checked_sub(1).filter(|last| old.files[*last].number == paired)
+        })
+        .collect();
+    let mut covers = all_covers(&old, &new, &pairs, &effort, clock)?;
+    let first = patch.views.len();
+    let mut views = views::relocate(&mut old, &new, &mut covers, &effort, PATCH_MAP - mapped(&patch.views))?;
+    if options.level != Level::Fast {
+        modules::relocate(&mut old, &new, &mut covers, &effort, &mut views)?;
+    }
     let mut segments = Vec::new();
-    let mut history = vec![false; new_corpus.files.len()];
-    for (files, encoded) in text::segments(&old_corpus, &new_corpus, &covers, &pairs, options)? {
+    let mut history = vec![false; new.files.len()];
+    for (files, encoded) in text::segments(&old, &new, &covers, &pairs, options)? {
         files.into_iter().for_each(|file| history[file] = true);
         segments.push(encoded);
     }
+    let encoded: Vec<Vec<Encoded>> = tasks(&new, &history, options)
+        .par_iter()
+        .map(|outputs| {
+            let mut out = Vec::new();
+            cover_segments(&old, &new, outputs, &covers, options, &mut out);
+            clock.step(outputs.iter().map(|output| output.0.length as usize).sum())?;
+            Ok(out)
+        })
+        .collect::<Result<_, DeltaError>>()?;
+    segments.extend(encoded.into_iter().flatten());
+    patch.files.extend(report(&old, &new, &covers, &segments));
+    for (segment, _) in &mut segments {
+        for view in segment.sources.iter_mut().filter_map(|source| source.view.as_mut()) {
+            *view += first as u32;
+        }
+    }
+    patch.views.extend(views);
+    patch.segments.extend(segments);
+    Ok(())
+}
+
+/// Entries of all maps.
+fn mapped(views: &[Relocation]) -> usize {
+    views.iter().map(|view| view.map.len()).sum::<usize>().min(PATCH_MAP)
+}
+
+/// New content in pieces of the length of a segment.
+fn tasks(new: &Corpus, history: &[bool], options: &Options) -> Vec<Vec<(Extent, usize)>> {
     let mut tasks: Vec<Vec<(Extent, usize)>> = Vec::new();
     let mut room = 0;
-    for (number, file) in new_corpus.files.iter().enumerate().filter(|(number, _)| !history[*number]) {
+    for (file, _) in new.files.iter().zip(history).filter(|(_, history)| !**history) {
         let mut at = 0;
         while at < file.length {
             if room == 0 {
                 tasks.push(Vec::new());
-                room = options.segment.min(PATCH_OUTPUT as usize);
+                room = options.segment.clamp(1, PATCH_OUTPUT as usize);
             }
             let length = room.min(file.length - at);
-            let extent = Extent { file: new_corpus.files[number].number, offset: at as u64, length: length as u64 };
+            let extent = Extent { file: file.number, offset: file.offset + at as u64, length: length as u64 };
             if let Some(task) = tasks.last_mut() {
                 task.push((extent, file.start + at));
             }
@@ -96,18 +158,7 @@ pub(super) fn encode(
             room -= length;
         }
     }
-    let encoded: Vec<Vec<Encoded>> = tasks
-        .par_iter()
-        .map(|outputs| {
-            let mut out = Vec::new();
-            cover_segments(&old_corpus, &new_corpus, outputs, &covers, options, &mut out);
-            clock.step(outputs.iter().map(|output| output.0.length as usize).sum())?;
-            Ok(out)
-        })
-        .collect::<Result<_, DeltaError>>()?;
-    segments.extend(encoded.into_iter().flatten());
-    let files = report(&old_corpus, &new_corpus, &covers, &segments);
-    Ok(Patch { views, segments, files })
+    tasks
 }
 
 /// One segment, or several if one would be too large.
@@ -229,15 +280,13 @@ fn report(old: &Corpus, new: &Corpus, covers: &[Vec<Cover>], segments: &[Encoded
         .iter()
         .zip(covers)
         .map(|(file, covers)| {
-            let mut drawn = HashMap::<usize, usize>::new();
             let (mut copied, mut differing) = (0, 0);
             for cover in covers {
-                *drawn.entry(old.file_at(cover.old)).or_default() += cover.length;
                 let (from, to) = (&old.bytes[cover.old..cover.old_end()], &new.bytes[cover.new..cover.new_end()]);
                 copied += cover.length;
                 differing += cover.length - super::index::agreement(from, to);
             }
-            let most = drawn.into_iter().max_by_key(|(file, bytes)| (*bytes, usize::MAX - file)).map(|most| most.0);
+            let most = most_drawn(old, covers).map(|most| most.0);
             let way = match most {
                 _ if file.length == 0 => Way::Empty,
                 None => Way::Whole,
@@ -254,11 +303,11 @@ fn report(old: &Corpus, new: &Corpus, covers: &[Vec<Cover>], segments: &[Encoded
             }
         })
         .collect();
-    let numbers: HashMap<u32, usize> = new.files.iter().enumerate().map(|(at, file)| (file.number, at)).collect();
     for (segment, body) in segments {
         let mut shares = Vec::with_capacity(segment.outputs.len());
         for extent in &segment.outputs {
-            let Some(at) = numbers.get(&extent.file).copied() else { continue };
+            let place = new.files.partition_point(|file| (file.number, file.offset) <= (extent.file, extent.offset));
+            let Some(at) = place.checked_sub(1) else { continue };
             let report = &mut reports[at];
             let whole = new.files[at].length.max(1) as u64;
             let put_in = match segment.method {

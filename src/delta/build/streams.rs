@@ -32,7 +32,7 @@ pub(super) fn cover_segment(
         let file = &old.files[*file];
         places.push((file.start, length));
         length += file.length;
-        let extent = Extent { file: file.number, offset: 0, length: file.length as u64 };
+        let extent = Extent { file: file.number, offset: file.offset, length: file.length as u64 };
         sources.push(Source { extent, view: file.view });
     }
     let position = |at: usize| {
@@ -152,7 +152,7 @@ pub(super) fn history_segment(
     for file in history {
         let file = &old.files[*file];
         before.extend_from_slice(&old.bytes[file.start..file.start + file.length]);
-        let extent = Extent { file: file.number, offset: 0, length: file.length as u64 };
+        let extent = Extent { file: file.number, offset: file.offset, length: file.length as u64 };
         sources.push(Source { extent, view: file.view });
     }
     let mut content = Vec::new();

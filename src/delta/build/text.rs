@@ -28,18 +28,19 @@ pub(super) fn segments(
     options: &Options,
 ) -> Result<Vec<Group>, DeltaError> {
     let most = 1_usize << options.window_log;
-    let is_text = |bytes: &[u8]| bytes.len() <= SMALL && !bytes[..bytes.len().min(SHOWN)].contains(&0);
+    let is_text = |corpus: &Corpus, file: usize| {
+        let (bytes, file) = (corpus.bytes_of(file), &corpus.files[file]);
+        let small = file.whole && file.view.is_none() && (1..=SMALL).contains(&bytes.len());
+        small && !bytes[..bytes.len().min(SHOWN)].contains(&0)
+    };
     let old_text: Vec<usize> =
-        (0..old.files.len()).filter(|file| old.files[*file].length > 0 && is_text(old.bytes_of(*file))).collect();
+        (0..old.files.len()).filter(|file| is_text(old, *file)).collect();
     let all_fit = old_text.iter().map(|file| old.files[*file].length).sum::<usize>() <= most;
     let mut groups: Vec<(Vec<usize>, BTreeSet<usize>)> = Vec::new();
     let (mut made, mut kept) = (0, 0);
-    for file in (0..new.files.len()).filter(|file| new.files[*file].length > 0 && is_text(new.bytes_of(*file))) {
+    for file in (0..new.files.len()).filter(|file| is_text(new, *file)) {
         let drawn = covers[file].iter().filter(|cover| cover.length >= 32).map(|cover| old.file_at(cover.old));
-        let wanted: BTreeSet<usize> = drawn
-            .chain(pairs[file])
-            .filter(|file| is_text(old.bytes_of(*file)) && old.files[*file].length > 0)
-            .collect();
+        let wanted: BTreeSet<usize> = drawn.chain(pairs[file]).filter(|file| is_text(old, *file)).collect();
         let length = |files: &mut dyn Iterator<Item = &usize>| files.map(|file| old.files[*file].length).sum::<usize>();
         let added = groups.last().map_or(0, |group| length(&mut wanted.difference(&group.1)));
         if groups.is_empty() || made + new.files[file].length > OUTPUT || kept + added > most {
@@ -68,9 +69,7 @@ pub(super) fn segments(
             let covered = streams::cover_segment(old, new, &outputs, &used, options.level, options.window_log);
             let history: Vec<usize> = history.into_iter().collect();
             let encoded = streams::history_segment(old, new, &outputs, &history, options.level, options.window_log)?;
-            let smaller = encoded.1.len() < covered.1.len();
-            (smaller && old.files.iter().all(|file| file.view.is_none() || !history.contains(&(file.number as usize))))
-                .then_some((files, encoded))
+            (encoded.1.len() < covered.1.len()).then_some((files, encoded))
         })
         .collect();
     Ok(tried.into_iter().flatten().collect())

@@ -4,12 +4,13 @@ use super::Corpus;
 use super::cover::{Cover, Pair};
 use super::elf::{self, Elf};
 use super::index::Index;
-use super::plan::{Clock, Effort, file_covers};
+use super::plan::{Effort, file_covers};
 use crate::delta::{DeltaError, View};
-use crate::limits::{PATCH_MAP, PATCH_REGIONS};
+use crate::limits::{PATCH_MAP, PATCH_REGIONS, PATCH_VIEWS};
 use crate::model::{Region, Relocation};
 use rayon::prelude::*;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// Shortest cover that goes into a map while it is only used to look again.
 const SHORTEST: usize = 24;
@@ -24,7 +25,7 @@ pub(super) fn relocate(
     new: &Corpus,
     covers: &mut [Vec<Cover>],
     effort: &Effort,
-    clock: &Clock<'_>,
+    room: usize,
 ) -> Result<Vec<Relocation>, DeltaError> {
     if effort.passes == 0 {
         return Ok(Vec::new());
@@ -32,18 +33,14 @@ pub(super) fn relocate(
     let candidates = candidates(old, new, covers);
     let found: Vec<Option<Found>> = candidates
         .par_iter()
-        .map(|candidate| {
-            let found = candidate.best(old, new, &covers[candidate.new], effort)?;
-            clock.step(new.files[candidate.new].length * effort.passes)?;
-            Ok(found)
-        })
+        .map(|candidate| candidate.best(old, new, &covers[candidate.new], effort))
         .collect::<Result<_, DeltaError>>()?;
     let mut views = Vec::new();
     let mut entries = 0;
     for (candidate, found) in candidates.iter().zip(found) {
         let Some(found) = found else { continue };
         entries += found.relocation.map.len();
-        if entries > PATCH_MAP {
+        if entries > room || views.len() == PATCH_VIEWS {
             break;
         }
         let file = &mut old.files[candidate.old];
@@ -75,13 +72,10 @@ fn candidates(old: &Corpus, new: &Corpus, covers: &[Vec<Cover>]) -> Vec<Candidat
         if !new.bytes_of(number).starts_with(b"\x7fELF") {
             continue;
         }
-        let mut drawn = HashMap::<usize, usize>::new();
-        for cover in covers {
-            *drawn.entry(old.file_at(cover.old)).or_default() += cover.length;
-        }
-        let Some((from, bytes)) = drawn.into_iter().max_by_key(|(file, bytes)| (*bytes, usize::MAX - file)) else {
+        let Some((from, bytes)) = super::most_drawn(old, covers) else { continue };
+        if !old.files[from].whole || !new.files[number].whole {
             continue;
-        };
+        }
         let entry = best.entry(from).or_insert((bytes, number));
         if entry.0 < bytes {
             *entry = (bytes, number);
@@ -118,10 +112,10 @@ impl Candidate {
                 file: old.files[self.old].number,
                 loads: self.old_elf.loads.clone(),
                 regions: Vec::new(),
-                map,
+                map: Arc::new(map),
             };
             relocation.regions = self.rules(&relocation, plain, target, &local);
-            if relocation.regions.is_empty() || relocation.map.len() > PATCH_MAP {
+            if relocation.map.is_empty() || relocation.regions.is_empty() || relocation.map.len() > PATCH_MAP {
                 return Ok(None);
             }
             let mut moved = plain.to_vec();
