@@ -27,8 +27,8 @@
 
 use crate::codec::DecodeError;
 use crate::limits::{
-    PATCH_BODY, PATCH_EXTENTS, PATCH_HEADER, PATCH_JOINED, PATCH_MAP, PATCH_OUTPUT, PATCH_REGIONS, PATCH_SOURCE, PATCH_TYPES,
-    PATCH_VIEWS, PATCH_WINDOW_LOG,
+    PATCH_BODY, PATCH_EXTENTS, PATCH_HEADER, PATCH_JOINED, PATCH_MAP, PATCH_OUTPUT, PATCH_REGIONS, PATCH_SOURCE,
+    PATCH_TYPES, PATCH_VIEWS, PATCH_WINDOW_LOG,
 };
 use crate::model::{
     COVER_STREAMS, Coder, Digest, Extent, Load, Method, Pack, Region, Relocation, Rule, Segment, Source,
@@ -184,7 +184,8 @@ pub fn decode_views(bytes: &[u8], lengths: &dyn Lengths) -> Result<Vec<Relocatio
     for _ in 0..count {
         file = file.checked_add(input.signed()?).ok_or_else(|| DecodeError::invalid("file of a view", "too large"))?;
         let known = u32::try_from(file).ok().and_then(|file| Some((file, lengths.old_length(file)?)));
-        let (number, length) = known.ok_or_else(|| DecodeError::invalid("file of a view", format!("no file {file}")))?;
+        let (number, length) =
+            known.ok_or_else(|| DecodeError::invalid("file of a view", format!("no file {file}")))?;
         let (loads, regions) = take_parts(&mut input, length)?;
         let map = match (take_map(&mut input)?, shared) {
             (map, _) if !map.is_empty() => {
@@ -258,7 +259,8 @@ fn take_map(input: &mut Input<'_>) -> Result<Vec<(u64, i64)>, DecodeError> {
     Ok(map)
 }
 
-const RULES: [Rule; 7] = [Rule::CodeX86, Rule::Words, Rule::Relative, Rule::Mixed, Rule::FrameTable, Rule::CodeArm64, Rule::TypeNumbers];
+const RULES: [Rule; 7] =
+    [Rule::CodeX86, Rule::Words, Rule::Relative, Rule::Mixed, Rule::FrameTable, Rule::CodeArm64, Rule::TypeNumbers];
 
 fn rule_number(rule: Rule) -> u8 {
     RULES.iter().position(|known| *known == rule).unwrap_or_default() as u8

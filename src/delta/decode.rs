@@ -35,11 +35,8 @@ pub fn memory(segment: &Segment, views: &[Relocation]) -> u64 {
             .fold(0, |sum: u64, (pack, length)| sum.saturating_add(coder::memory(pack.coder, *length)))
     };
     let history = if segment.method == Method::History { segment.source_length() } else { 0 };
-    let mut read: Vec<u64> = segment
-        .sources
-        .iter()
-        .filter_map(|source| Some(view::memory(views.get(source.view? as usize))))
-        .collect();
+    let mut read: Vec<u64> =
+        segment.sources.iter().filter_map(|source| Some(view::memory(views.get(source.view? as usize)))).collect();
     read.sort_unstable_by_key(|bytes| u64::MAX - bytes);
     let extents = (segment.sources.len() + segment.outputs.len()) as u64 * 48;
     [streams, history, read.iter().take(OPEN).sum(), extents, 2 * CHUNK as u64]

@@ -268,7 +268,8 @@ fn a_view_is_the_same_in_pieces_as_in_one() {
         map: Arc::new((0..400_u64).map(|step| (0x1_0000 + step * step * 37, step as i64 * 8 - 900)).collect()),
     };
     // Small words, so that many are addresses.
-    let bytes: Vec<u8> = noise(5, 60_000).iter().enumerate().map(|(at, byte)| if at % 4 > 1 { 0 } else { *byte }).collect();
+    let bytes: Vec<u8> =
+        noise(5, 60_000).iter().enumerate().map(|(at, byte)| if at % 4 > 1 { 0 } else { *byte }).collect();
     let view = View::new(&relocation);
     let mut whole = bytes.clone();
     view.rewrite(0, &mut whole);
@@ -389,11 +390,8 @@ fn a_build_keeps_within_its_memory_and_still_finds_what_moved() {
 /// A module with type information: `types` pointers to types of the kernel, each named.
 fn module(types: &[u32], names: u32, code: &[u8]) -> Vec<u8> {
     let mut section = vec![0x9F, 0xEB, 1, 0];
-    let body: Vec<u8> = types
-        .iter()
-        .flat_map(|number| [number * 3 + names, 2 << 24, *number])
-        .flat_map(u32::to_le_bytes)
-        .collect();
+    let body: Vec<u8> =
+        types.iter().flat_map(|number| [number * 3 + names, 2 << 24, *number]).flat_map(u32::to_le_bytes).collect();
     for word in [24, 0, body.len() as u32, body.len() as u32, 0] {
         section.extend_from_slice(&u32::to_le_bytes(word));
     }
@@ -420,8 +418,11 @@ fn module(types: &[u32], names: u32, code: &[u8]) -> Vec<u8> {
 #[test]
 fn numbers_of_types_in_kernel_modules_are_predicted() {
     // The new kernel has 40 types more from number 700 on, and its strings begin 9 later.
-    let types = |module: u64| -> Vec<u32> { (0..300).map(|at: u64| ((module * 7 + at * at * 13) % 2000) as u32 + 1).collect() };
-    let newer = |types: Vec<u32>| types.into_iter().map(|number| if number < 700 { number } else { number + 40 }).collect::<Vec<_>>();
+    let types =
+        |module: u64| -> Vec<u32> { (0..300).map(|at: u64| ((module * 7 + at * at * 13) % 2000) as u32 + 1).collect() };
+    let newer = |types: Vec<u32>| {
+        types.into_iter().map(|number| if number < 700 { number } else { number + 40 }).collect::<Vec<_>>()
+    };
     let code = |number: u64| noise(number, 2000);
     let old = Memory((0..40).map(|number| module(&types(number), 100, &code(number))).collect());
     let new = Memory((0..40).map(|number| module(&newer(types(number)), 109, &code(number))).collect());

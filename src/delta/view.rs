@@ -23,7 +23,8 @@ pub struct View<'a> {
 /// Memory of a view besides its relocation, and of its readers' blocks, in bytes.
 pub(super) fn memory(relocation: Option<&Relocation>) -> u64 {
     let sections = relocation.into_iter().flat_map(|relocation| &relocation.regions);
-    let sections = sections.filter(|region| region.rule == Rule::TypeNumbers).map(|region| region.length.min(PATCH_TYPES));
+    let sections =
+        sections.filter(|region| region.rule == Rule::TypeNumbers).map(|region| region.length.min(PATCH_TYPES));
     // Of a section where its numbers are, too: one in four bytes.
     COARSE * 4 + CACHED as u64 * (BLOCK + 32) + 5 * sections.max().unwrap_or(0)
 }

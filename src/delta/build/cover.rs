@@ -7,6 +7,11 @@ const WINDOW: usize = 64;
 /// Most bytes of a cover that is extended backwards without becoming any better.
 const PATIENCE: usize = 1 << 12;
 
+/// What the lengths of a cover take in a patch, in bits, about.
+const COVER_BITS: usize = 28;
+/// What a literal or a difference takes.
+const BYTE_BITS: usize = 6;
+
 /// New bytes that are copied, with differences, from old ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Cover {
@@ -112,7 +117,7 @@ impl Pair<'_> {
     fn better(&self, index: &Index, from: usize, to: usize, alignment: Option<i64>) -> Next {
         let mut at = from;
         while at < to {
-            if alignment.is_some_and(|current| self.is_good(at, to, current)) {
+            if (at - from) % 4 == 0 && alignment.is_some_and(|current| self.is_good(at, to, current)) {
                 return Next::Resume(at);
             }
             let expected = at as i64 + alignment.unwrap_or(0);
@@ -221,7 +226,7 @@ impl Pair<'_> {
         if ranges.is_empty() {
             return Vec::new();
         }
-        let index = Index::new(self.old, &ranges, 8, 1);
+        let index = Index::new(self.old, &ranges, 8, 1, 0);
         let expected = before.map(|cover| cover.old_end());
         let found = Pair { search: Search { local: 0, ..self.search }, ..*self }.covers(&index, from, to, expected);
         found.into_iter().filter(|cover| cover.length >= 8).collect()
@@ -249,8 +254,8 @@ impl Pair<'_> {
             });
             let agree = agreement(&self.new[cover.new..cover.new_end()], &self.old[cover.old..]);
             // In bits: the lengths and the jump, against literals that are worth a little less than a byte.
-            let cost = 16 + jump + next + 6 * (cover.length - agree);
-            if agree * 6 > cost {
+            let cost = COVER_BITS + jump + next + BYTE_BITS * (cover.length - agree);
+            if agree * BYTE_BITS > cost {
                 kept.push(*cover);
             }
         }

@@ -135,7 +135,8 @@ pub(super) fn type_section(bytes: &[u8]) -> Option<(usize, usize)> {
         let field = |from: usize| usize::try_from(number(bytes, at.checked_add(from)?, 8)?).ok();
         let (offset, length) = (field(24)?, field(32)?);
         let section = bytes.get(offset..offset.checked_add(length)?)?;
-        (number(bytes, at.checked_add(4)?, 4)? == 1 && section.starts_with(&[0x9F, 0xEB, 1])).then_some((offset, length))
+        (number(bytes, at.checked_add(4)?, 4)? == 1 && section.starts_with(&[0x9F, 0xEB, 1]))
+            .then_some((offset, length))
     })
 }
 

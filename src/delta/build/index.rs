@@ -7,21 +7,24 @@ const NEAREST: usize = 6;
 pub(super) struct Index {
     width: usize,
     shift: u32,
+    /// Only pieces are indexed whose first bytes have a product with so many zeros in front.
+    sparse: u32,
     /// Of each hash, where its positions begin; one more for the end.
     starts: Vec<u32>,
     positions: Vec<u32>,
 }
 
 impl Index {
-    /// Indexes every `step`th position of the ranges of `old` for pieces of `width` (8 to 16, or 32) bytes.
-    pub(super) fn new(old: &[u8], ranges: &[(usize, usize)], width: usize, step: usize) -> Self {
-        let total: usize = ranges.iter().map(|(from, to)| (to - from) / step + 1).sum();
+    /// Indexes every `step`th position of the ranges of `old` for pieces of `width` (8 to 16, or 32) bytes; of these, if
+    /// `sparse` is not zero, one in two to its power, chosen by what is there.
+    pub(super) fn new(old: &[u8], ranges: &[(usize, usize)], width: usize, step: usize, sparse: u32) -> Self {
+        let total: usize = ranges.iter().map(|(from, to)| ((to - from) / step >> sparse) + 1).sum();
         let bits = (usize::BITS - total.leading_zeros()).clamp(10, 25);
-        let mut index = Self { width, shift: 64 - bits, starts: vec![0; (1 << bits) + 1], positions: Vec::new() };
+        let mut index = Self { width, shift: 64 - bits, sparse, starts: Vec::new(), positions: Vec::new() };
         let each = |visit: &mut dyn FnMut(usize, usize)| {
             for (from, to) in ranges {
                 for at in (*from..(*to + 1).saturating_sub(width)).step_by(step) {
-                    if let Some(hash) = hash(&old[at..], width, index.shift) {
+                    if let Some(hash) = hash(&old[at..], width, index.shift, sparse) {
                         visit(at, hash);
                     }
                 }
@@ -49,7 +52,7 @@ impl Index {
 
     /// The longest match of the beginning of `new` in `old`, the nearest to `expected` among equals: position, length.
     pub(super) fn find(&self, old: &[u8], new: &[u8], expected: i64) -> Option<(usize, usize)> {
-        let hash = hash(new, self.width, self.shift)?;
+        let hash = hash(new, self.width, self.shift, self.sparse)?;
         let all = &self.positions[self.starts[hash] as usize..self.starts[hash + 1] as usize];
         let near = if all.len() <= 2 * NEAREST {
             all
@@ -74,10 +77,14 @@ impl Index {
 }
 
 /// The hash of the first `width` bytes; nothing for one byte repeated, of which there is too much everywhere.
-fn hash(bytes: &[u8], width: usize, shift: u32) -> Option<usize> {
+fn hash(bytes: &[u8], width: usize, shift: u32, sparse: u32) -> Option<usize> {
     const ODD: u64 = 0x9E37_79B9_7F4A_7C15;
     let bytes = bytes.get(..width)?;
-    let (head, tail) = (word(bytes, 0), word(bytes, width - 8));
+    let head = word(bytes, 0);
+    if head.wrapping_mul(ODD).leading_zeros() < sparse {
+        return None;
+    }
+    let tail = word(bytes, width - 8);
     if head == tail && head == head.rotate_left(8) {
         return None;
     }

@@ -121,7 +121,7 @@ impl Module {
         View::new(&relocation).rewrite(0, &mut bytes);
         let target = &new.files[self.new];
         let content = new.bytes_of(self.new);
-        let index = Index::new(&bytes, &[(0, bytes.len())], effort.width, effort.step(bytes.len()));
+        let index = Index::new(&bytes, &[(0, bytes.len())], effort.width, effort.step(bytes.len()), 0);
         let pair = Pair { old: &bytes, new: content, search: effort.search };
         let local = file_covers(&pair, &index, 0, content.len(), Some(0))?;
         let price = |covers: &[Cover], old: &[u8], new: &[u8]| {
@@ -136,11 +136,8 @@ impl Module {
         if price(&local, &bytes, content) + 16 >= price(covers, &old.bytes, &new.bytes) {
             return Ok(None);
         }
-        let global = |cover: Cover| Cover {
-            old: cover.old + file.start,
-            new: cover.new + target.start,
-            length: cover.length,
-        };
+        let global =
+            |cover: Cover| Cover { old: cover.old + file.start, new: cover.new + target.start, length: cover.length };
         Ok(Some((relocation, bytes, local.into_iter().map(global).collect())))
     }
 }

@@ -2,8 +2,8 @@
 
 use super::cover::{Cover, Pair, Search};
 use super::index::Index;
-use super::streams::{self, Encoded};
 use super::select::{self, Job};
+use super::streams::{self, Encoded};
 use super::{Corpus, FileReport, Level, Options, Patch, Progress, Tree, Way, modules, most_drawn, text, views};
 use crate::delta::DeltaError;
 use crate::limits::{PATCH_BODY, PATCH_MAP, PATCH_OUTPUT};
@@ -34,10 +34,15 @@ impl Effort {
         Self { width, search: Search { keep: 44, gain: 8, local }, passes }
     }
 
+    /// How sparsely the positions are indexed.
+    fn sparse(&self) -> u32 {
+        if self.width == 32 { 4 } else { 0 }
+    }
+
     /// Every how many positions old content of this length is indexed.
     pub(super) fn step(&self, length: usize) -> usize {
         match (self.width, length >> 20) {
-            (32, _) => 8,
+            (32, _) => 1,
             (_, 0..16) => 1,
             (_, 16..64) => 2,
             _ => 4,
@@ -100,7 +105,9 @@ fn encode_job(
             last.checked_sub(1).filter(|last| old.files[*last].number == paired)
         })
         .collect();
-    let mut covers = all_covers(&old, &new, &pairs, &effort, clock)?;
+    // At the first level text is not looked at twice.
+    let skipped = |file: usize| options.level == Level::Fast && text::is_text(&new, file);
+    let mut covers = all_covers(&old, &new, &pairs, &effort, &skipped, clock)?;
     let first = patch.views.len();
     let mut views = views::relocate(&mut old, &new, &mut covers, &effort, PATCH_MAP - mapped(&patch.views))?;
     if options.level != Level::Fast {
@@ -216,15 +223,19 @@ fn all_covers(
     new: &Corpus,
     pairs: &[Option<usize>],
     effort: &Effort,
+    skipped: &(dyn Fn(usize) -> bool + Sync),
     clock: &Clock<'_>,
 ) -> Result<Vec<Vec<Cover>>, DeltaError> {
     let step = effort.step(old.bytes.len());
-    let index = Index::new(&old.bytes, &[(0, old.bytes.len())], effort.width, step);
+    let index = Index::new(&old.bytes, &[(0, old.bytes.len())], effort.width, step, effort.sparse());
     let pair = Pair { old: &old.bytes, new: &new.bytes, search: effort.search };
-    let files: Vec<_> = new.files.iter().zip(pairs).collect();
+    let files: Vec<_> = new.files.iter().zip(pairs).enumerate().collect();
     files
         .par_iter()
-        .map(|(file, paired)| {
+        .map(|(number, (file, paired))| {
+            if skipped(*number) {
+                return Ok(Vec::new());
+            }
             let expected = paired.map(|paired| old.files[paired].start);
             let covers = file_covers(&pair, &index, file.start, file.start + file.length, expected)?;
             clock.step(file.length)?;

@@ -172,9 +172,8 @@ fn sample(bytes: &[u8], sparse: u32, mut visit: impl FnMut(u64)) {
     for piece in bytes.windows(PIECE) {
         let head = word(piece, 0);
         if head.wrapping_mul(ODD) >> (64 - sparse) == 1 && head != head.rotate_left(8) {
-            let rest = [8, 16, 24].iter().fold(head, |hash, at| {
-                (hash ^ word(piece, *at)).wrapping_mul(ODD).rotate_left(29)
-            });
+            let rest =
+                [8, 16, 24].iter().fold(head, |hash, at| (hash ^ word(piece, *at)).wrapping_mul(ODD).rotate_left(29));
             visit(rest);
         }
     }

@@ -1,9 +1,10 @@
 //! Small files of text: an LZ coder with old files as its history often beats covers.
 
 use super::cover::Cover;
+use super::index::agreement;
 use super::plan::clipped;
 use super::streams::{self, Encoded};
-use super::{Corpus, Options};
+use super::{Corpus, Level, Options};
 use crate::delta::DeltaError;
 use crate::model::Extent;
 use rayon::prelude::*;
@@ -19,6 +20,27 @@ const OUTPUT: usize = 8 << 20;
 /// New files and the segment that makes them.
 type Group = (Vec<usize>, Encoded);
 
+/// Whether a file is small, and text.
+pub(super) fn is_text(corpus: &Corpus, file: usize) -> bool {
+    let (bytes, file) = (corpus.bytes_of(file), &corpus.files[file]);
+    let small = file.whole && file.view.is_none() && (1..=SMALL).contains(&bytes.len());
+    small && !bytes[..bytes.len().min(SHOWN)].contains(&0)
+}
+
+/// Whether covers make so much of a file that history cannot be much better.
+fn is_covered(old: &Corpus, new: &Corpus, file: usize, covers: &[Cover], level: Level) -> bool {
+    let part = match level {
+        Level::Fast | Level::Best => return false,
+        Level::Default => new.files[file].length / 64,
+    };
+    let copied: usize = covers.iter().map(|cover| cover.length).sum();
+    let same: usize = covers
+        .iter()
+        .map(|cover| agreement(&old.bytes[cover.old..cover.old_end()], &new.bytes[cover.new..cover.new_end()]))
+        .sum();
+    new.files[file].length - copied + (copied - same) + 6 * covers.len() <= part
+}
+
 /// Segments of text with history, where they are smaller than covers.
 pub(super) fn segments(
     old: &Corpus,
@@ -28,17 +50,12 @@ pub(super) fn segments(
     options: &Options,
 ) -> Result<Vec<Group>, DeltaError> {
     let most = 1_usize << options.window_log;
-    let is_text = |corpus: &Corpus, file: usize| {
-        let (bytes, file) = (corpus.bytes_of(file), &corpus.files[file]);
-        let small = file.whole && file.view.is_none() && (1..=SMALL).contains(&bytes.len());
-        small && !bytes[..bytes.len().min(SHOWN)].contains(&0)
-    };
-    let old_text: Vec<usize> =
-        (0..old.files.len()).filter(|file| is_text(old, *file)).collect();
+    let old_text: Vec<usize> = (0..old.files.len()).filter(|file| is_text(old, *file)).collect();
     let all_fit = old_text.iter().map(|file| old.files[*file].length).sum::<usize>() <= most;
     let mut groups: Vec<(Vec<usize>, BTreeSet<usize>)> = Vec::new();
     let (mut made, mut kept) = (0, 0);
-    for file in (0..new.files.len()).filter(|file| is_text(new, *file)) {
+    let is_wanted = |file: &usize| is_text(new, *file) && !is_covered(old, new, *file, &covers[*file], options.level);
+    for file in (0..new.files.len()).filter(is_wanted) {
         let drawn = covers[file].iter().filter(|cover| cover.length >= 32).map(|cover| old.file_at(cover.old));
         let wanted: BTreeSet<usize> = drawn.chain(pairs[file]).filter(|file| is_text(old, *file)).collect();
         let length = |files: &mut dyn Iterator<Item = &usize>| files.map(|file| old.files[*file].length).sum::<usize>();
@@ -65,10 +82,13 @@ pub(super) fn segments(
                     (Extent { file: file.number, offset: 0, length: file.length as u64 }, file.start)
                 })
                 .collect();
-            let used = clipped(new, &outputs, covers);
-            let covered = streams::cover_segment(old, new, &outputs, &used, options.level, options.window_log);
             let history: Vec<usize> = history.into_iter().collect();
             let encoded = streams::history_segment(old, new, &outputs, &history, options.level, options.window_log)?;
+            if options.level == Level::Fast {
+                return Some((files, encoded));
+            }
+            let used = clipped(new, &outputs, covers);
+            let covered = streams::cover_segment(old, new, &outputs, &used, options.level, options.window_log);
             (encoded.1.len() < covered.1.len()).then_some((files, encoded))
         })
         .collect();

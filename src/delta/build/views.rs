@@ -118,9 +118,11 @@ impl Candidate {
             if relocation.map.is_empty() || relocation.regions.is_empty() || relocation.map.len() > PATCH_MAP {
                 return Ok(None);
             }
+            // What is only looked at for the next map may miss some.
+            let step = effort.step(plain.len()) * if last { 1 } else { 2 };
             let mut moved = plain.to_vec();
             View::new(&relocation).rewrite(0, &mut moved);
-            let index = Index::new(&moved, &[(0, moved.len())], effort.width, effort.step(moved.len()));
+            let index = Index::new(&moved, &[(0, moved.len())], effort.width, step, 0);
             let mut search = effort.search;
             search.local = if last { search.local } else { 0 };
             let pair = Pair { old: &moved, new: target, search };
