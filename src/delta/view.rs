@@ -193,7 +193,7 @@ impl<'a> View<'a> {
     fn mixed(&self, address: u64, piece: &mut [u8]) {
         let mut at = misaligned(address, 4);
         while at + 4 <= piece.len() {
-            if address.wrapping_add(at as u64) % 8 == 0 && at + 8 <= piece.len() && self.word(piece, at) {
+            if address.wrapping_add(at as u64).is_multiple_of(8) && at + 8 <= piece.len() && self.word(piece, at) {
                 at += 8;
             } else {
                 self.relative_word(address, piece, at);

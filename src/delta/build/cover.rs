@@ -117,7 +117,7 @@ impl Pair<'_> {
     fn better(&self, index: &Index, from: usize, to: usize, alignment: Option<i64>) -> Next {
         let mut at = from;
         while at < to {
-            if (at - from) % 4 == 0 && alignment.is_some_and(|current| self.is_good(at, to, current)) {
+            if (at - from).is_multiple_of(4) && alignment.is_some_and(|current| self.is_good(at, to, current)) {
                 return Next::Resume(at);
             }
             let expected = at as i64 + alignment.unwrap_or(0);
@@ -217,11 +217,11 @@ impl Pair<'_> {
         ranges.extend(before.map(|cover| near(cover.old_end())));
         ranges.extend(after.map(|cover| near(cover.old)));
         ranges.sort_unstable();
-        if let [first, second] = &mut ranges[..] {
-            if second.0 < first.1 {
-                first.1 = first.1.max(second.1);
-                ranges.pop();
-            }
+        if let [first, second] = &mut ranges[..]
+            && second.0 < first.1
+        {
+            first.1 = first.1.max(second.1);
+            ranges.pop();
         }
         if ranges.is_empty() {
             return Vec::new();

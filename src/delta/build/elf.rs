@@ -189,10 +189,10 @@ pub(super) fn map(covers: &[Cover], old: &Elf, new: &Elf, shortest: usize) -> Ve
     // Before the first match of a loaded part, what holds for that match holds as well.
     for load in &old.loads {
         let first = pieces.partition_point(|piece| piece.0 < load.address);
-        if let Some(piece) = pieces.get_mut(first) {
-            if piece.0 > load.address && piece.0 < load.address + load.length {
-                piece.0 = load.address;
-            }
+        if let Some(piece) = pieces.get_mut(first)
+            && (load.address..load.address + load.length).contains(&piece.0)
+        {
+            piece.0 = load.address;
         }
     }
     pieces.dedup_by(|next, last| next.1 == last.1);

@@ -18,7 +18,7 @@ impl Index {
     /// Indexes every `step`th position of the ranges of `old` for pieces of `width` (8 to 16, or 32) bytes; of these, if
     /// `sparse` is not zero, one in two to its power, chosen by what is there.
     pub(super) fn new(old: &[u8], ranges: &[(usize, usize)], width: usize, step: usize, sparse: u32) -> Self {
-        let total: usize = ranges.iter().map(|(from, to)| ((to - from) / step >> sparse) + 1).sum();
+        let total: usize = ranges.iter().map(|(from, to)| (((to - from) / step) >> sparse) + 1).sum();
         let bits = (usize::BITS - total.leading_zeros()).clamp(10, 25);
         let mut index = Self { width, shift: 64 - bits, sparse, starts: Vec::new(), positions: Vec::new() };
         let each = |visit: &mut dyn FnMut(usize, usize)| {
@@ -118,5 +118,5 @@ pub(super) fn common_prefix(a: &[u8], b: &[u8]) -> usize {
 
 /// At how many places both have the same byte.
 pub(super) fn agreement(a: &[u8], b: &[u8]) -> usize {
-    a.iter().zip(b).map(|(x, y)| usize::from(x == y)).fold(0, |sum, equal| sum + equal)
+    a.iter().zip(b).map(|(x, y)| usize::from(x == y)).sum()
 }

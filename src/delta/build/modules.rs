@@ -14,6 +14,9 @@ use std::sync::Arc;
 /// Numbers that are seen less often are left as they are: an entry of the map would cost more.
 const SEEN: u32 = 3;
 
+/// A view, the bytes that it shows, and covers from them.
+type Moved = (Relocation, Vec<u8>, Vec<Cover>);
+
 /// What a module is made from: numbers within the corpora, and the section of the old file.
 struct Module {
     new: usize,
@@ -40,7 +43,7 @@ pub(super) fn relocate(
     if modules.is_empty() || map.is_empty() || entries + map.len() > PATCH_MAP {
         return Ok(());
     }
-    let changed: Vec<Option<(Relocation, Vec<u8>, Vec<Cover>)>> = modules
+    let changed: Vec<Option<Moved>> = modules
         .par_iter()
         .map(|module| module.moved(old, new, &covers[module.new], &map, effort))
         .collect::<Result<_, DeltaError>>()?;
@@ -61,13 +64,13 @@ pub(super) fn relocate(
 fn modules(old: &Corpus, new: &Corpus, covers: &[Vec<Cover>]) -> Vec<Module> {
     let mut best = BTreeMap::<usize, (usize, usize)>::new();
     for (number, covers) in covers.iter().enumerate() {
-        if new.bytes_of(number).starts_with(b"\x7fELF") {
-            if let Some((from, bytes)) = super::most_drawn(old, covers) {
-                let entry = best.entry(from).or_insert((bytes, number));
-                if entry.0 < bytes {
-                    *entry = (bytes, number);
-                }
-            }
+        if !new.bytes_of(number).starts_with(b"\x7fELF") {
+            continue;
+        }
+        let Some((from, bytes)) = super::most_drawn(old, covers) else { continue };
+        let entry = best.entry(from).or_insert((bytes, number));
+        if entry.0 < bytes {
+            *entry = (bytes, number);
         }
     }
     let found = best.into_iter().filter(|(from, _)| old.files[*from].view.is_none() && old.files[*from].whole);
@@ -111,7 +114,7 @@ impl Module {
         covers: &[Cover],
         map: &Arc<Vec<(u64, i64)>>,
         effort: &Effort,
-    ) -> Result<Option<(Relocation, Vec<u8>, Vec<Cover>)>, DeltaError> {
+    ) -> Result<Option<Moved>, DeltaError> {
         let file = &old.files[self.old];
         let region =
             Region { offset: self.offset as u64, length: self.length as u64, address: 0, rule: Rule::TypeNumbers };

@@ -264,12 +264,15 @@ pub(super) fn file_covers(
     Ok(pair.tidy(pieces.concat()))
 }
 
+/// What makes paths of the same file alike.
+type Name<'a> = &'a dyn Fn(&[u8]) -> Vec<u8>;
+
 /// For each new path the old file that is most likely the same.
 fn pairs(old: &[Vec<u8>], new: &[Vec<u8>]) -> Vec<Option<usize>> {
-    let by = |name: &dyn Fn(&[u8]) -> Vec<u8>| -> HashMap<Vec<u8>, usize> {
+    let by = |name: Name<'_>| -> HashMap<Vec<u8>, usize> {
         old.iter().enumerate().map(|(number, path)| (name(path), number)).collect()
     };
-    let names: [&dyn Fn(&[u8]) -> Vec<u8>; 4] = [
+    let names: [Name<'_>; 4] = [
         &<[u8]>::to_vec,
         // Versions and other numbers in names change.
         &|path| path.iter().copied().filter(|byte| !byte.is_ascii_digit()).collect(),
