@@ -3,7 +3,7 @@
 //! Prints bytes by method, CPU time and memory of building and of decoding, and compares what is decoded with the new
 //! tree. Unchanged files are left out first, as a publisher does.
 
-#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::panic, clippy::disallowed_methods)]
 
 use std::collections::BTreeMap;
 use std::fs;
