@@ -101,6 +101,29 @@ pub const ARCHIVE_PARTS: usize = 2 * ARCHIVE_MEMBERS + 1;
 /// Buffer of everything that inflates or deflates, in bytes.
 pub const ARCHIVE_CHUNK_BYTES: usize = 64 << 10;
 
+/// Largest header of one segment of a patch, in bytes: the files of a whole tree, named once.
+pub const PATCH_HEADER: usize = 16 << 20;
+/// Most outputs, and most sources, of one segment of a patch.
+pub const PATCH_EXTENTS: usize = 1 << 20;
+/// Most packed bytes of one segment of a patch: they are in memory while it is decoded.
+pub const PATCH_BODY: u64 = 8 << 20;
+/// Most bytes that one segment of a patch makes: what is lost when it has to be decoded again.
+pub const PATCH_OUTPUT: u64 = 64 << 20;
+/// Most old bytes that one segment of a patch addresses, in bytes: positions are added up without overflow.
+pub const PATCH_SOURCE: u64 = 1 << 48;
+/// Most bytes of streams that share one pack: they are unpacked into memory.
+pub const PATCH_JOINED: u64 = 256 << 10;
+/// Largest dictionary or window of a stream, and most history of one, as a power of two.
+pub const PATCH_WINDOW_LOG: u8 = 23;
+/// Most views of one patch.
+pub const PATCH_VIEWS: usize = 1 << 16;
+/// Most loaded parts of one view, and most regions.
+pub const PATCH_REGIONS: usize = 4096;
+/// Largest section of type information that a view rewrites, in bytes: it is in memory while it is read.
+pub const PATCH_TYPES: u64 = 2 << 20;
+/// Most entries of all address maps of one patch: they are in memory while it is applied, 16 bytes each.
+pub const PATCH_MAP: usize = 256 << 10;
+
 /// Threads that read small files at once while recovery looks at every step: they wait for the disk, not for a core.
 pub const READERS: usize = 16;
 /// Threads that write small contents at once while they are staged. All names go into one directory, which more of them

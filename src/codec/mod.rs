@@ -1,9 +1,11 @@
 //! Bytes and nothing but: every layout that surefoot writes to a disk or into a package.
 //!
 //! [`v1`] holds the wire types of format 1, which never change: their field and variant order *is* the format
-//! (`docs/formats/`). [`frame`] is the layout of the journal file. This is the only folder that names `bincode`.
+//! (`docs/formats/`). [`frame`] is the layout of the journal file, [`segment`] that of
+//! a patch. This is the only folder that names `bincode`.
 
 pub mod frame;
+pub mod segment;
 pub mod v1;
 
 use serde::Serialize;

@@ -242,6 +242,7 @@ fn index(out: &mut BTreeMap<&'static str, String>) {
     let bytes = v1::encode_index([entry.clone()].into_iter());
     assert_eq!(v1::decode_index(&bytes, |entry| entry).unwrap(), [entry]);
     out.insert("index", hex(&bytes));
+    out.insert("delta-segment", hex(&delta_segment()));
 }
 
 fn texts(out: &mut BTreeMap<&'static str, String>) {
@@ -304,6 +305,56 @@ fn path(text: &str) -> TreePath {
 }
 
 /// A dump as `xxd` writes it, and `xxd -r` reads it.
+/// The segment of the example: two copies, one byte that differs, five literals.
+fn delta_segment() -> Vec<u8> {
+    use surefoot::codec::segment::{Lengths, encode};
+    use surefoot::delta::{Contents, Sink, decode};
+    use surefoot::model::{Coder, Digest, Extent, Method, Pack, Segment, Source};
+
+    struct Letters;
+    impl Contents for Letters {
+        fn length(&self, file: u32) -> Option<u64> {
+            (file == 0).then_some(26)
+        }
+        fn read_at(&self, _: u32, offset: u64, buffer: &mut [u8]) -> std::io::Result<()> {
+            buffer.iter_mut().zip(b'a' + offset as u8..).for_each(|(byte, letter)| *byte = letter);
+            Ok(())
+        }
+    }
+    struct Files;
+    impl Lengths for Files {
+        fn old_length(&self, file: u32) -> Option<u64> {
+            Letters.length(file)
+        }
+        fn new_length(&self, file: u32) -> Option<u64> {
+            (file == 0).then_some(31)
+        }
+    }
+    struct Made(Vec<u8>);
+    impl Sink for Made {
+        fn write(&mut self, _: usize, bytes: &[u8]) -> std::io::Result<()> {
+            self.0.extend_from_slice(bytes);
+            Ok(())
+        }
+    }
+
+    let new = b"klmnopqrstuvwXyz and abcdefghij";
+    let streams: [&[u8]; 5] = [&[0, 16, 5, 10], &[20, 51], &[13, 1], &[b'X'.wrapping_sub(b'x')], b" and "];
+    let segment = Segment {
+        method: Method::Cover,
+        outputs: vec![Extent { file: 0, offset: 0, length: 31 }],
+        sources: vec![Source { extent: Extent { file: 0, offset: 0, length: 26 }, view: None }],
+        streams: streams.iter().map(|stream| stream.len() as u64).collect(),
+        packs: streams.iter().map(|stream| Pack { coder: Coder::Stored, length: stream.len() as u64 }).collect(),
+        joined: false,
+        digest: Digest::of(new),
+    };
+    let mut made = Made(Vec::new());
+    decode(&segment, &streams.concat(), &Letters, &[], 1 << 20, &mut made).unwrap();
+    assert_eq!(made.0, new);
+    [encode(&segment, &Files), streams.concat()].concat()
+}
+
 fn hex(bytes: &[u8]) -> String {
     let mut out = String::new();
     for (line, chunk) in bytes.chunks(16).enumerate() {

@@ -1,0 +1,342 @@
+//! The course of a build: what is compared with what, and how the result is cut into segments.
+
+use super::cover::{Cover, Pair, Search};
+use super::index::Index;
+use super::select::{self, Job};
+use super::streams::{self, Encoded};
+use super::{Corpus, FileReport, Level, Options, Patch, Progress, Tree, Way, modules, most_drawn, text, views};
+use crate::delta::DeltaError;
+use crate::limits::{PATCH_BODY, PATCH_MAP, PATCH_OUTPUT};
+use crate::model::{Extent, Method, Relocation};
+use rayon::prelude::*;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Bytes of new content that one task looks for covers of.
+const PIECE: usize = 4 << 20;
+
+/// How a level looks for covers.
+#[derive(Clone, Copy)]
+pub(super) struct Effort {
+    pub(super) width: usize,
+    pub(super) search: Search,
+    /// How often addresses are moved and covers looked for again.
+    pub(super) passes: usize,
+}
+
+impl Effort {
+    pub(super) fn of(level: Level) -> Self {
+        let (width, local, passes) = match level {
+            Level::Fast => (32, 0, 0),
+            Level::Default => (12, 4 << 10, 2),
+            Level::Best => (12, 16 << 10, 3),
+        };
+        Self { width, search: Search { keep: 44, gain: 8, local }, passes }
+    }
+
+    /// How sparsely the positions are indexed.
+    fn sparse(&self) -> u32 {
+        if self.width == 32 { 4 } else { 0 }
+    }
+
+    /// Every how many positions old content of this length is indexed.
+    pub(super) fn step(&self, length: usize) -> usize {
+        match (self.width, length >> 20) {
+            (32, _) => 1,
+            (_, 0..16) => 1,
+            (_, 16..64) => 2,
+            _ => 4,
+        }
+    }
+}
+
+/// Counts what is done, and ends the build when it is to end.
+pub(super) struct Clock<'a> {
+    progress: &'a dyn Progress,
+    done: AtomicU64,
+    total: u64,
+}
+
+impl Clock<'_> {
+    pub(super) fn step(&self, bytes: usize) -> Result<(), DeltaError> {
+        let done = self.done.fetch_add(bytes as u64, Ordering::Relaxed) + bytes as u64;
+        if self.progress.step(done, self.total) { Ok(()) } else { Err(DeltaError::Cancelled) }
+    }
+}
+
+pub(super) fn encode(
+    old: &Tree<'_>,
+    new: &Tree<'_>,
+    options: &Options,
+    progress: &dyn Progress,
+) -> Result<Patch, DeltaError> {
+    let pairs = pairs(&old.paths, &new.paths);
+    let jobs = select::jobs(old, new, &pairs, options)?;
+    let bytes: usize = jobs.iter().flat_map(|job| &job.new).map(|unit| unit.length).sum();
+    let clock = Clock { progress, done: AtomicU64::new(0), total: 2 * bytes as u64 };
+    clock.step(0)?;
+    let mut patch = Patch { views: Vec::new(), segments: Vec::new(), files: Vec::new() };
+    for job in jobs {
+        encode_job(old, new, &job, &pairs, options, &clock, &mut patch)?;
+    }
+    Ok(patch)
+}
+
+/// Adds to the patch what makes the new content of one job.
+fn encode_job(
+    old: &Tree<'_>,
+    new: &Tree<'_>,
+    job: &Job,
+    pairs: &[Option<usize>],
+    options: &Options,
+    clock: &Clock<'_>,
+    patch: &mut Patch,
+) -> Result<(), DeltaError> {
+    let effort = Effort::of(options.level);
+    let mut old = Corpus::load(old.contents, &job.old)?;
+    let new = Corpus::load(new.contents, &job.new)?;
+    // Where the paired file begins; of a part of a large file the part at the same place.
+    let pairs: Vec<Option<usize>> = new
+        .files
+        .iter()
+        .map(|file| {
+            let paired = pairs[file.number as usize]? as u32;
+            let last = old.files.partition_point(|other| (other.number, other.offset) <= (paired, file.offset));
+            last.checked_sub(1).filter(|last| old.files[*last].number == paired)
+        })
+        .collect();
+    // At the first level text is not looked at twice.
+    let skipped = |file: usize| options.level == Level::Fast && text::is_text(&new, file);
+    let mut covers = all_covers(&old, &new, &pairs, &effort, &skipped, clock)?;
+    let first = patch.views.len();
+    let mut views = views::relocate(&mut old, &new, &mut covers, &effort, PATCH_MAP - mapped(&patch.views))?;
+    if options.level != Level::Fast {
+        modules::relocate(&mut old, &new, &mut covers, &effort, &mut views)?;
+    }
+    let mut segments = Vec::new();
+    let mut history = vec![false; new.files.len()];
+    for (files, encoded) in text::segments(&old, &new, &covers, &pairs, options)? {
+        files.into_iter().for_each(|file| history[file] = true);
+        segments.push(encoded);
+    }
+    let encoded: Vec<Vec<Encoded>> = tasks(&new, &history, options)
+        .par_iter()
+        .map(|outputs| {
+            let mut out = Vec::new();
+            cover_segments(&old, &new, outputs, &covers, options, &mut out);
+            clock.step(outputs.iter().map(|output| output.0.length as usize).sum())?;
+            Ok(out)
+        })
+        .collect::<Result<_, DeltaError>>()?;
+    segments.extend(encoded.into_iter().flatten());
+    patch.files.extend(report(&old, &new, &covers, &segments));
+    for (segment, _) in &mut segments {
+        for view in segment.sources.iter_mut().filter_map(|source| source.view.as_mut()) {
+            *view += first as u32;
+        }
+    }
+    patch.views.extend(views);
+    patch.segments.extend(segments);
+    Ok(())
+}
+
+/// Entries of all maps.
+fn mapped(views: &[Relocation]) -> usize {
+    views.iter().map(|view| view.map.len()).sum::<usize>().min(PATCH_MAP)
+}
+
+/// New content in pieces of the length of a segment.
+fn tasks(new: &Corpus, history: &[bool], options: &Options) -> Vec<Vec<(Extent, usize)>> {
+    let mut tasks: Vec<Vec<(Extent, usize)>> = Vec::new();
+    let mut room = 0;
+    for (file, _) in new.files.iter().zip(history).filter(|(_, history)| !**history) {
+        let mut at = 0;
+        while at < file.length {
+            if room == 0 {
+                tasks.push(Vec::new());
+                room = options.segment.clamp(1, PATCH_OUTPUT as usize);
+            }
+            let length = room.min(file.length - at);
+            let extent = Extent { file: file.number, offset: file.offset + at as u64, length: length as u64 };
+            if let Some(task) = tasks.last_mut() {
+                task.push((extent, file.start + at));
+            }
+            at += length;
+            room -= length;
+        }
+    }
+    tasks
+}
+
+/// One segment, or several if one would be too large.
+fn cover_segments(
+    old: &Corpus,
+    new: &Corpus,
+    outputs: &[(Extent, usize)],
+    covers: &[Vec<Cover>],
+    options: &Options,
+    out: &mut Vec<Encoded>,
+) {
+    let used = clipped(new, outputs, covers);
+    let encoded = streams::cover_segment(old, new, outputs, &used, options.level, options.window_log);
+    let length: u64 = outputs.iter().map(|output| output.0.length).sum();
+    if encoded.1.len() as u64 <= PATCH_BODY || length < 2 {
+        out.push(encoded);
+        return;
+    }
+    let (mut first, mut second) = (Vec::new(), Vec::new());
+    let mut room = length / 2;
+    for (extent, start) in outputs {
+        let head = extent.length.min(room);
+        room -= head;
+        if head > 0 {
+            first.push((Extent { length: head, ..*extent }, *start));
+        }
+        if head < extent.length {
+            let tail = Extent { offset: extent.offset + head, length: extent.length - head, ..*extent };
+            second.push((tail, start + head as usize));
+        }
+    }
+    cover_segments(old, new, &first, covers, options, out);
+    cover_segments(old, new, &second, covers, options, out);
+}
+
+/// The covers within these outputs, cut at their borders.
+pub(super) fn clipped(new: &Corpus, outputs: &[(Extent, usize)], covers: &[Vec<Cover>]) -> Vec<Cover> {
+    let mut out = Vec::new();
+    for (extent, start) in outputs {
+        let end = start + extent.length as usize;
+        let of_file = &covers[new.file_at(*start)];
+        let first = of_file.partition_point(|cover| cover.new_end() <= *start);
+        for cover in of_file[first..].iter().take_while(|cover| cover.new < end) {
+            let from = cover.new.max(*start);
+            let length = cover.new_end().min(end) - from;
+            out.push(Cover { old: cover.old + (from - cover.new), new: from, length });
+        }
+    }
+    out
+}
+
+/// Covers of every new file, from all old files.
+fn all_covers(
+    old: &Corpus,
+    new: &Corpus,
+    pairs: &[Option<usize>],
+    effort: &Effort,
+    skipped: &(dyn Fn(usize) -> bool + Sync),
+    clock: &Clock<'_>,
+) -> Result<Vec<Vec<Cover>>, DeltaError> {
+    let step = effort.step(old.bytes.len());
+    let index = Index::new(&old.bytes, &[(0, old.bytes.len())], effort.width, step, effort.sparse());
+    let pair = Pair { old: &old.bytes, new: &new.bytes, search: effort.search };
+    let files: Vec<_> = new.files.iter().zip(pairs).enumerate().collect();
+    files
+        .par_iter()
+        .map(|(number, (file, paired))| {
+            if skipped(*number) {
+                return Ok(Vec::new());
+            }
+            let expected = paired.map(|paired| old.files[paired].start);
+            let covers = file_covers(&pair, &index, file.start, file.start + file.length, expected)?;
+            clock.step(file.length)?;
+            Ok(covers)
+        })
+        .collect()
+}
+
+/// Covers of the new bytes from `from` to `to`, found in pieces.
+pub(super) fn file_covers(
+    pair: &Pair<'_>,
+    index: &Index,
+    from: usize,
+    to: usize,
+    expected: Option<usize>,
+) -> Result<Vec<Cover>, DeltaError> {
+    let starts: Vec<usize> = (from..to).step_by(PIECE).collect();
+    let pieces: Vec<Vec<Cover>> = starts
+        .into_par_iter()
+        .map(|start| {
+            let end = to.min(start + PIECE);
+            let covers = pair.covers(index, start, end, expected.filter(|_| start == from));
+            pair.tidy(pair.fill(covers, start, end))
+        })
+        .collect();
+    Ok(pair.tidy(pieces.concat()))
+}
+
+/// What makes paths of the same file alike.
+type Name<'a> = &'a dyn Fn(&[u8]) -> Vec<u8>;
+
+/// For each new path the old file that is most likely the same.
+fn pairs(old: &[Vec<u8>], new: &[Vec<u8>]) -> Vec<Option<usize>> {
+    let by = |name: Name<'_>| -> HashMap<Vec<u8>, usize> {
+        old.iter().enumerate().map(|(number, path)| (name(path), number)).collect()
+    };
+    let names: [Name<'_>; 4] = [
+        &<[u8]>::to_vec,
+        // Versions and other numbers in names change.
+        &|path| path.iter().copied().filter(|byte| !byte.is_ascii_digit()).collect(),
+        &|path| path.rsplit(|byte| *byte == b'/').next().unwrap_or(path).to_vec(),
+        &|path| {
+            let base = path.rsplit(|byte| *byte == b'/').next().unwrap_or(path);
+            base.iter().copied().filter(|byte| !byte.is_ascii_digit()).collect()
+        },
+    ];
+    let tables: Vec<_> = names.iter().map(|name| by(name)).collect();
+    let find = |path: &Vec<u8>| tables.iter().zip(names).find_map(|(table, name)| table.get(&name(path)).copied());
+    new.iter().map(find).collect()
+}
+
+/// What every file has cost: the packed bytes of its segments, by what each file has put into their streams.
+fn report(old: &Corpus, new: &Corpus, covers: &[Vec<Cover>], segments: &[Encoded]) -> Vec<FileReport> {
+    let mut reports: Vec<FileReport> = new
+        .files
+        .iter()
+        .zip(covers)
+        .map(|(file, covers)| {
+            let (mut copied, mut differing) = (0, 0);
+            for cover in covers {
+                let (from, to) = (&old.bytes[cover.old..cover.old_end()], &new.bytes[cover.new..cover.new_end()]);
+                copied += cover.length;
+                differing += cover.length - super::index::agreement(from, to);
+            }
+            let most = most_drawn(old, covers).map(|most| most.0);
+            let way = match most {
+                _ if file.length == 0 => Way::Empty,
+                None => Way::Whole,
+                Some(from) if old.files[from].view.is_some() => Way::Relocated,
+                Some(_) => Way::Cover,
+            };
+            FileReport {
+                file: file.number,
+                way,
+                packed: 0,
+                copied: copied as u64,
+                differing: differing as u64,
+                from: most.map(|file| old.files[file].number),
+            }
+        })
+        .collect();
+    for (segment, body) in segments {
+        let mut shares = Vec::with_capacity(segment.outputs.len());
+        for extent in &segment.outputs {
+            let place = new.files.partition_point(|file| (file.number, file.offset) <= (extent.file, extent.offset));
+            let Some(at) = place.checked_sub(1) else { continue };
+            let report = &mut reports[at];
+            let whole = new.files[at].length.max(1) as u64;
+            let put_in = match segment.method {
+                Method::History => {
+                    report.way = Way::History;
+                    whole
+                }
+                Method::Cover => whole - report.copied.min(whole) + report.differing + 5 * covers[at].len() as u64,
+            };
+            shares.push((at, u128::from(put_in) * u128::from(extent.length) / u128::from(whole) + 1));
+        }
+        let sum: u128 = shares.iter().map(|share| share.1).sum();
+        for (at, share) in shares {
+            reports[at].packed += (body.len() as u128 * share / sum.max(1)) as u64;
+        }
+    }
+    reports
+}
