@@ -2,6 +2,8 @@
 //!
 //! `cargo run --release --example archives -- FILE...`
 
+#![allow(clippy::print_stdout, clippy::print_stderr, clippy::ptr_arg)]
+
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 use surefoot::delta::archive::{Member, MemberSet, NewPart, Part, inflated, parts, prepare};
