@@ -477,6 +477,8 @@ impl Model {
             Action::Commit(operations) => {
                 let possible = operations.iter().take(MOST).try_for_each(|one| one.on(known));
                 match (possible, worked) {
+                    // What changes nothing leaves no trace, and what could be taken back still can.
+                    (Some(()), true) if before == *known => {}
                     (Some(()), true) => self.undo = Some(before),
                     (_, false) => *known = before,
                     (None, true) => {
