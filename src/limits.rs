@@ -57,6 +57,8 @@ pub const INDEX_FILE: u64 = 2 << 30;
 pub const TRUSTED_KEYS: usize = 64;
 /// Largest manifest of a package, unpacked, in bytes: about 1.5 million entries. It is unpacked before it is trusted.
 pub const PACKAGE_MANIFEST: u64 = 256 << 20;
+/// Most changes of one package, and so most entries of a full one. In memory each takes at least 176 bytes.
+pub const PACKAGE_CHANGES: usize = 2_000_000;
 /// Most signatures of one package.
 pub const SIGNATURES: usize = 64;
 /// Most segments of one package.

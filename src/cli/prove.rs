@@ -150,6 +150,10 @@ fn prove(proof: &Proof<'_>, scratch: &Path, meter: &Meter<'_>) -> Result<(), Err
         if let Some(Source::Base(base)) = change.source() {
             paths.insert(base.clone());
         }
+        // A new name may join a file that the package does not change.
+        if let Some(leader) = change.node().and_then(|node| node.leader.as_ref()) {
+            paths.insert(leader.clone());
+        }
     }
     let (from, old) = match proof.old {
         Some((from, old, source)) => {

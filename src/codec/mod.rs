@@ -8,8 +8,10 @@ pub mod frame;
 pub mod segment;
 pub mod v1;
 
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, Error as _, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
+use std::fmt;
+use std::marker::PhantomData;
 
 /// Why bytes do not decode.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -103,5 +105,82 @@ impl std::io::Write for Compare<'_> {
 
     fn flush(&mut self) -> std::io::Result<()> {
         Ok(())
+    }
+}
+
+/// Reads a text, byte by byte: a length that lies takes no memory.
+pub(crate) fn text<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
+    String::from_utf8(Vec::deserialize(from)?).map_err(D::Error::custom)
+}
+
+/// Reads a text that may not be there.
+pub(crate) fn optional_text<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
+    Option::<Vec<u8>>::deserialize(from)?.map(|bytes| String::from_utf8(bytes).map_err(D::Error::custom)).transpose()
+}
+
+/// Reads a list of at most `MOST`: its elements may take far more memory than bytes.
+pub(crate) fn at_most<'de, D: Deserializer<'de>, T: Deserialize<'de>, const MOST: usize>(
+    from: D,
+) -> Result<Vec<T>, D::Error> {
+    struct AtMost<T, const MOST: usize>(PhantomData<T>);
+
+    impl<'de, T: Deserialize<'de>, const MOST: usize> Visitor<'de> for AtMost<T, MOST> {
+        type Value = Vec<T>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "a list of at most {MOST}")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<T>, A::Error> {
+            let mut out = Vec::new();
+            while let Some(element) = list.next_element()? {
+                if out.len() == MOST {
+                    return Err(A::Error::custom(format_args!("a list of more than {MOST}")));
+                }
+                out.push(element);
+            }
+            Ok(out)
+        }
+    }
+
+    from.deserialize_seq(AtMost::<T, MOST>(PhantomData))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct Few {
+        #[serde(deserialize_with = "at_most::<_, _, 3>")]
+        list: Vec<(u8, Option<u64>)>,
+        #[serde(deserialize_with = "text")]
+        text: String,
+        #[serde(deserialize_with = "optional_text")]
+        more: Option<String>,
+    }
+
+    fn few(count: u8) -> Few {
+        Few { list: (0..count).map(|n| (n, None)).collect(), text: "text".into(), more: Some("more".into()) }
+    }
+
+    /// A list of more elements than allowed once took as much memory as its elements, and a text as much as it said.
+    #[test]
+    fn lists_and_texts_take_no_more_memory_than_they_may() {
+        for count in 0..6 {
+            let value = few(count);
+            let read = (decode_compact::<Few>(&encode_compact(&value)), decode::<Few>(&encode(&value)));
+            if count <= 3 {
+                assert_eq!(read, (Ok(few(count)), Ok(value)));
+            } else {
+                assert!(matches!(read, (Err(DecodeError::Malformed(_)), Err(DecodeError::Malformed(_)))), "{read:?}");
+            }
+        }
+        let mut bytes = encode(&few(0));
+        bytes[8..16].copy_from_slice(&(1_u64 << 40).to_le_bytes());
+        assert!(matches!(decode::<Few>(&bytes), Err(DecodeError::Malformed(_))));
+        let mut bytes = encode(&few(0));
+        bytes[16] = 0xFF;
+        assert!(matches!(decode::<Few>(&bytes), Err(DecodeError::Malformed(_))), "not UTF-8");
     }
 }

@@ -4,8 +4,7 @@
 //! magic 8 | format u16 | length of the manifest u32 | manifest | count u8 | count x signature 96 | segments
 //! ```
 //!
-//! How long each segment is, the manifest says. There are no other parts, no padding and no second spelling, so one
-//! content has one package.
+//! How long each segment is, the manifest says. There are no other parts and no padding.
 
 use super::PackageError;
 use crate::limits;

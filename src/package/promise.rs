@@ -237,8 +237,8 @@ pub(super) fn check_head(head: &Head) -> Result<(), PackageError> {
 }
 
 pub(super) fn check_changes(head: &Head, changes: &[Change]) -> Result<(), PackageError> {
-    if changes.len() > limits::ENTRIES {
-        return Err(PackageError::Limit { what: "changes", most: limits::ENTRIES as u64 });
+    if changes.len() > limits::PACKAGE_CHANGES {
+        return Err(PackageError::Limit { what: "changes", most: limits::PACKAGE_CHANGES as u64 });
     }
     if let Some(pair) = changes.windows(2).find(|pair| pair[0].path >= pair[1].path) {
         return Err(PackageError::malformed(format!("{} is out of order or given twice", pair[1].path)));
@@ -389,7 +389,7 @@ impl From<&Change> for v1::Change {
             Source::None => v1::Source::None,
             Source::Payload => v1::Source::Payload,
             Source::Base(path) => v1::Source::Base(path.as_bytes().into()),
-            // Fewer than `limits::ENTRIES`.
+            // Fewer than `limits::PACKAGE_CHANGES`.
             Source::Change(index) => v1::Source::Change(u32::try_from(*index).unwrap_or(u32::MAX)),
         };
         Self {

@@ -12,7 +12,7 @@ use std::io::{Read, Write};
 /// Copies a package and adds a signature; one that the same key has made before is replaced. Tells the name of the
 /// package that was signed.
 ///
-/// The payload is copied unchanged, and checked: nobody should sign for a package that cannot be applied.
+/// The payload is copied unchanged, and its segments are checked by their digests.
 pub fn add_signature(read: impl Read, out: &mut dyn Write, key: &SecretKey) -> Result<Digest, PackageError> {
     let mut front = reader::read_front(read, limits::PACKAGE_MANIFEST)?;
     let promise = Promise::decode(&front.manifest)?;

@@ -148,8 +148,14 @@ fn prepare(asked: &Crashtest, output: &Output) -> Result<(Scenario, Tested, u64)
         if !matches!(promise.head().start, Start::Anything) {
             paths.insert(change.path.clone());
         }
-        if let Some(package::Source::Base(path)) = change.source() {
-            paths.insert(path.clone());
+        // What a content is taken from is needed, changed or not, and so is the file that a new name joins.
+        match change.source() {
+            Some(package::Source::Base(path)) => drop(paths.insert(path.clone())),
+            Some(package::Source::Change(earlier)) => drop(paths.insert(promise.changes()[*earlier].path.clone())),
+            _ => {}
+        }
+        if let Some(leader) = change.node().and_then(|node| node.leader.as_ref()) {
+            paths.insert(leader.clone());
         }
     }
     tree::add_what_belongs(&mut paths, &old);

@@ -27,6 +27,7 @@ pub enum Record {
         /// Seconds since 1970, for people.
         time: i64,
         /// What it is, for people.
+        #[serde(deserialize_with = "crate::codec::text")]
         title: String,
     },
     /// Variant 1: everything old and new is stored, the plan is complete. From here the tree may be touched.
@@ -57,8 +58,10 @@ pub enum Record {
     /// Variant 6: the direction is back to the old version, and never forward again.
     Revert {
         /// A stable error code, or `requested`.
+        #[serde(deserialize_with = "crate::codec::text")]
         cause: String,
         /// What happened, for people.
+        #[serde(deserialize_with = "crate::codec::text")]
         detail: String,
     },
     /// Variant 7: every step is taken back and durable.

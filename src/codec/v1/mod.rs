@@ -44,6 +44,7 @@ pub struct Node {
     /// And nanoseconds.
     pub mtime_nanoseconds: u32,
     /// Name and value, sorted by name.
+    #[serde(deserialize_with = "crate::codec::at_most::<_, _, { limits::XATTRS }>")]
     pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
     /// Path of the first file of the hard-link group.
     pub leader: Option<Vec<u8>>,

@@ -1,6 +1,7 @@
 //! The manifest of a package. Its encoding is the compact one.
 
 use super::Node;
+use crate::limits;
 use serde::{Deserialize, Serialize};
 
 /// What the signed bytes begin with; the bytes of the manifest follow.
@@ -12,20 +13,25 @@ pub struct PackageManifest {
     /// Patch or full.
     pub kind: PackageKind,
     /// The version that it makes, as text.
+    #[serde(deserialize_with = "crate::codec::text")]
     pub to: String,
     /// Digest of the tree that it makes.
     pub target: [u8; 32],
     /// The architecture that it is for; nothing for every one.
+    #[serde(deserialize_with = "crate::codec::optional_text")]
     pub architecture: Option<String>,
     /// Bit 0: owner counts; bit 1: time counts.
     pub policy: u8,
     /// Words for people.
+    #[serde(deserialize_with = "crate::codec::text")]
     pub notes: String,
     /// Most memory that decoding a segment takes, in bytes.
     pub memory: u64,
     /// What changes, sorted by path. Of a full package: every entry.
+    #[serde(deserialize_with = "crate::codec::at_most::<_, _, { limits::PACKAGE_CHANGES }>")]
     pub changes: Vec<Change>,
     /// The payload, in the order of the container.
+    #[serde(deserialize_with = "crate::codec::at_most::<_, _, { limits::SEGMENTS }>")]
     pub segments: Vec<Segment>,
 }
 
@@ -37,6 +43,7 @@ pub enum PackageKind {
     /// Variant 1: exactly the base becomes the target.
     Patch {
         /// The version that it applies to, as text.
+        #[serde(deserialize_with = "crate::codec::text")]
         from: String,
         /// Digest of the tree that it applies to.
         base: [u8; 32],

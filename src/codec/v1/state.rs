@@ -15,6 +15,7 @@ pub struct Generation {
     /// The generation before; nothing for the first.
     pub parent: Option<[u8; 16]>,
     /// The version, as text; empty if the tree has none.
+    #[serde(deserialize_with = "crate::codec::text")]
     pub version: String,
     /// Digest of the tree; nothing if its content is not recorded.
     pub digest: Option<[u8; 32]>,
@@ -25,5 +26,6 @@ pub struct Generation {
     /// Seconds since 1970, for people.
     pub time: i64,
     /// What made it, for people.
+    #[serde(deserialize_with = "crate::codec::text")]
     pub title: String,
 }
