@@ -301,6 +301,10 @@ impl<'a, V: Vfs> Run<'a, V> {
         for (step, end) in directories {
             let at = evidence::tree_place(step);
             let Some(stat) = self.vfs.stat(&at)? else { continue };
+            if stat.kind != FileType::Directory {
+                // Somebody else's: it was left alone, and is not touched here either.
+                continue;
+            }
             if stat.mode != end.mode && stat.mode == open_mode(end.mode) {
                 self.vfs.set_mode(&at, end.mode)?;
             }
@@ -345,8 +349,8 @@ pub(super) fn can_revert<V: Vfs>(vfs: &V, plan: &Plan) -> Result<(), Error> {
     let directories = Directories::of(plan);
     for (step, (position, _)) in plan.steps.iter().zip(evidence::examine_all(vfs, plan, &directories)?) {
         match position {
-            Position::Lost | Position::ForeignAfter => bad.push(finding(step)),
-            Position::ForeignBefore if step.in_place => bad.push(finding(step)),
+            // What is asked here must hold in `backward`, or the way back would end in the middle.
+            Position::Lost | Position::ForeignAfter | Position::ForeignBefore => bad.push(finding(step)),
             _ => {}
         }
     }

@@ -9,7 +9,7 @@ use surefoot::error::Code;
 use surefoot::model::TreePath;
 use surefoot::tree::{Walk, scan_indexed};
 use surefoot::vfs::sim::{Budget, Faults, Options, Profile};
-use surefoot::vfs::{Place, SimVfs, Vfs};
+use surefoot::vfs::{Place, RootId, SimVfs, Vfs};
 
 fn at(path: &str) -> Place {
     Place::tree(&TreePath::parse(path).unwrap())
@@ -288,4 +288,24 @@ fn a_user_gets_nothing_that_he_could_not_look_at_again() {
     assert_eq!((mode("d"), mode("n"), mode("n/m")), (0o555, 0o500, 0o511));
     tree.rollback().unwrap();
     assert!(disk.snapshot() == before);
+}
+
+/// A trial had removed `gone`. Its old object was lost from the slot, and somebody made another file of that name. The
+/// check before going back let that pass, since nothing stood in the way of a step that moves; the direction turned, `kept`
+/// went back to its old content, and only then was there no old object for `gone`: a whole new tree became a mixture.
+#[test]
+fn going_back_does_not_begin_where_it_cannot_end() {
+    let disk = SimVfs::new();
+    disk.write_file("gone", b"gone").write_file("kept", b"kept");
+    let mut tree = Tree::with(disk.clone()).unwrap();
+    tree.begin().unwrap().trial(3).remove("gone").put("kept", &b"new"[..]).commit().unwrap();
+    let slots = disk.state_listing();
+    let slot = slots.iter().find(|path| disk.read_file(&format!(".surefoot/{path}")).as_deref() == Some(&b"gone"[..]));
+    let slot = TreePath::parse(slot.expect("the old object").as_str()).unwrap();
+    disk.remove_file(&Place { root: RootId::STATE, path: slot }).unwrap();
+    disk.write_file("gone", b"mine");
+    let refused = tree.rollback().unwrap_err();
+    assert_eq!(refused.code(), Code::Changed, "{refused:?}");
+    assert_eq!(disk.read_file("kept").unwrap(), b"new");
+    assert_eq!(disk.read_file("gone").unwrap(), b"mine");
 }

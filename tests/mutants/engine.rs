@@ -188,9 +188,9 @@ pub(super) const GROUPS: &[Group] = &[
                 "{ let _ = leaving; Ok(()) }",
             ),
             (
-                "metadata that was changed since is taken back",
-                "Position::ForeignBefore if @{step.in_place}@ => bad.push(finding(step)),",
-                "false",
+                "a path that was changed since does not count",
+                "Position::Lost | Position::ForeignAfter | Position::ForeignBefore => @{bad.push(finding(step))}@,",
+                "()",
             ),
             (
                 "names that surefoot did not install are no strays",
