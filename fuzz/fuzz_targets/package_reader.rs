@@ -5,7 +5,7 @@
 use libfuzzer_sys::fuzz_target;
 use std::io::Read;
 use surefoot::model::Digest;
-use surefoot::package::{Package, PackageError, Promise, add_signature};
+use surefoot::package::{Package, PackageError, Promise, Start, add_signature};
 use surefoot::trust::{Keyring, SecretKey};
 use surefoot_fuzz::container::{self, CODED, CONTENTS, RAW};
 
@@ -55,7 +55,19 @@ fuzz_target!(|data: &[u8]| {
 });
 
 fn read(package: &[u8], promise: &Promise) -> Result<(), PackageError> {
-    let (again, mut payload) = Package::open(package)?.accept_unsigned()?.into_payload();
+    let opened = Package::open(package)?.accept_unsigned()?;
+    if promise.head().start != Start::Anything {
+        let (again, mut segments) = opened.into_segments();
+        assert_eq!(again, *promise);
+        let mut count = 0;
+        while let Some((segment, bytes)) = segments.next_segment()? {
+            assert_eq!((segment.packed, segment.digest), (bytes.len() as u64, Digest::of(&bytes)));
+            count += 1;
+        }
+        assert_eq!(count, promise.segments().len());
+        return Ok(());
+    }
+    let (again, mut payload) = opened.into_payload();
     assert_eq!(again, *promise);
     let mut count = 0;
     let mut buffer = Vec::new();
@@ -75,7 +87,13 @@ fn read(package: &[u8], promise: &Promise) -> Result<(), PackageError> {
 }
 
 fn skip(package: &[u8]) -> Result<(), PackageError> {
-    let (_, mut payload) = Package::open(package)?.accept_unsigned()?.into_payload();
+    let package = Package::open(package)?.accept_unsigned()?;
+    if package.promise().head().start != Start::Anything {
+        let (_, mut segments) = package.into_segments();
+        while segments.next_segment()?.is_some() {}
+        return Ok(());
+    }
+    let (_, mut payload) = package.into_payload();
     while payload.next_content()?.is_some() {}
     Ok(())
 }

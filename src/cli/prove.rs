@@ -26,6 +26,8 @@ pub(super) struct Proof<'a> {
     pub(super) package: &'a Path,
     /// Version, content and place of the tree that it starts from; nothing for a full package.
     pub(super) old: Option<(&'a str, &'a Manifest, &'a OsVfs)>,
+    /// Files of that tree that contents are made of.
+    pub(super) sources: &'a [TreePath],
     /// What it must lead to.
     pub(super) new: &'a Manifest,
     /// Who has signed it.
@@ -144,7 +146,7 @@ fn prove(proof: &Proof<'_>, scratch: &Path, meter: &Meter<'_>) -> Result<(), Err
         }
         package.verify(&keyring)?
     };
-    let mut paths: BTreeSet<TreePath> = BTreeSet::new();
+    let mut paths: BTreeSet<TreePath> = proof.sources.iter().cloned().collect();
     for change in package.promise().changes() {
         paths.insert(change.path.clone());
         if let Some(Source::Base(base)) = change.source() {

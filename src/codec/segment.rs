@@ -4,7 +4,7 @@
 //! integer   7 bits a byte, the lowest first; every byte but the last has bit 7 set; at most 10 bytes, the shortest form
 //! signed    integer of (n << 1) ^ (n >> 63)
 //!
-//! segment   digest (32) | shape | outputs | sources | streams | packs
+//! segment   shape | outputs | sources | streams | packs
 //! shape     byte: 0 covers, 1 history; + 2 if the streams share one pack
 //! outputs   integer: number of groups, then the groups
 //! sources   the same; each group is followed by an integer: 0 no view, n + 1 for view n
@@ -30,9 +30,7 @@ use crate::limits::{
     PATCH_BODY, PATCH_EXTENTS, PATCH_HEADER, PATCH_JOINED, PATCH_MAP, PATCH_OUTPUT, PATCH_REGIONS, PATCH_SOURCE,
     PATCH_TYPES, PATCH_VIEWS, PATCH_WINDOW_LOG,
 };
-use crate::model::{
-    COVER_STREAMS, Coder, Digest, Extent, Load, Method, Pack, Region, Relocation, Rule, Segment, Source,
-};
+use crate::model::{COVER_STREAMS, Coder, Extent, Load, Method, Pack, Region, Relocation, Rule, Segment, Source};
 use std::sync::Arc;
 
 /// Lengths of the files that a patch names by number.
@@ -45,7 +43,7 @@ pub trait Lengths {
 
 /// The bytes of a header.
 pub fn encode(segment: &Segment, lengths: &dyn Lengths) -> Vec<u8> {
-    let mut out = segment.digest.0.to_vec();
+    let mut out = Vec::new();
     out.push(u8::from(segment.method == Method::History) | u8::from(segment.joined) << 1);
     let outputs: Vec<_> = segment.outputs.iter().map(|extent| (*extent, None)).collect();
     put_groups(&outputs, &|file| lengths.new_length(file), false, &mut out);
@@ -55,11 +53,7 @@ pub fn encode(segment: &Segment, lengths: &dyn Lengths) -> Vec<u8> {
         put(*length, &mut out);
     }
     for pack in &segment.packs {
-        match pack.coder {
-            Coder::Stored => out.push(0),
-            Coder::Zstd { window_log } => out.extend([1, window_log]),
-            Coder::Lzma { properties, dictionary_log } => out.extend([2, properties, dictionary_log]),
-        }
+        put_coder(pack.coder, &mut out);
         put(pack.length, &mut out);
     }
     out
@@ -69,8 +63,6 @@ pub fn encode(segment: &Segment, lengths: &dyn Lengths) -> Vec<u8> {
 pub fn decode(bytes: &[u8], lengths: &dyn Lengths) -> Result<(Segment, usize), DecodeError> {
     let bytes = &bytes[..bytes.len().min(PATCH_HEADER)];
     let mut input = Input { bytes, at: 0 };
-    let mut digest = [0; 32];
-    digest.copy_from_slice(input.take(32)?);
     let shape = input.byte()?;
     let (method, joined) = match shape {
         0 | 2 => (Method::Cover, shape == 2),
@@ -97,7 +89,6 @@ pub fn decode(bytes: &[u8], lengths: &dyn Lengths) -> Result<(Segment, usize), D
         streams,
         packs,
         joined,
-        digest: Digest(digest),
     };
     check(&segment)?;
     Ok((segment, input.at))
@@ -171,6 +162,21 @@ pub fn encode_views(views: &[Relocation]) -> Vec<u8> {
         }
     }
     out
+}
+
+/// The bytes of the views of a patch as they travel: their coder, and what it has made of them.
+pub fn encode_packed_views(coder: Coder, packed: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(packed.len() + 3);
+    put_coder(coder, &mut out);
+    out.extend_from_slice(packed);
+    out
+}
+
+/// Reads what [`encode_packed_views`] has written.
+pub fn decode_packed_views(bytes: &[u8]) -> Result<(Coder, &[u8]), DecodeError> {
+    let mut input = Input { bytes, at: 0 };
+    let coder = take_coder(&mut input)?;
+    Ok((coder, &bytes[input.at..]))
 }
 
 /// Reads the views of a patch, which take all of `bytes`. They are sorted and do not overlap.
@@ -268,6 +274,14 @@ fn rule_number(rule: Rule) -> u8 {
 
 fn rule_of(number: u8) -> Result<Rule, DecodeError> {
     RULES.get(usize::from(number)).copied().ok_or_else(|| DecodeError::invalid("rule of a region", number))
+}
+
+fn put_coder(coder: Coder, out: &mut Vec<u8>) {
+    match coder {
+        Coder::Stored => out.push(0),
+        Coder::Zstd { window_log } => out.extend([1, window_log]),
+        Coder::Lzma { properties, dictionary_log } => out.extend([2, properties, dictionary_log]),
+    }
 }
 
 fn take_coder(input: &mut Input<'_>) -> Result<Coder, DecodeError> {
@@ -480,7 +494,6 @@ mod tests {
                 Pack { coder: Coder::Lzma { properties: 93, dictionary_log: 16 }, length: 200 },
             ],
             joined: false,
-            digest: Digest([7; 32]),
         }
     }
 
@@ -488,7 +501,6 @@ mod tests {
     fn the_bytes_of_a_header_do_not_change() {
         let bytes = encode(&segment(), &Fixed);
         let golden = [
-            [7; 32].to_vec(),
             vec![0],
             // Files 0 and 1, then bytes 5 to 105 of file 2.
             vec![2, 0, 1, 1, 5, 100],
@@ -508,7 +520,7 @@ mod tests {
     #[test]
     fn counts_and_lengths_are_bounded_before_they_are_believed() {
         let bytes = encode(&segment(), &Fixed);
-        for at in 32..bytes.len() {
+        for at in 0..bytes.len() {
             let mut bad = bytes[..at].to_vec();
             bad.extend([0xFF; 8]);
             bad.push(0x7F);

@@ -43,9 +43,6 @@ pub enum DeltaError {
         /// What is allowed, in bytes.
         allowed: u64,
     },
-    /// What it made is not what it promised: the old content is another one, or the segment is damaged.
-    #[error("the content made has another digest than promised")]
-    Digest,
     /// A packed stream cannot be unpacked.
     #[error("unpack a stream: {0}")]
     Unpack(#[source] io::Error),

@@ -9,6 +9,7 @@ use super::preflight;
 use super::stage::Stager;
 use super::store::{self, Config, Generation};
 use super::sweep;
+use super::unpack;
 use crate::codec::{self, v1};
 use crate::error::{Code, Error};
 use crate::journal::{Journal, JournalError};
@@ -136,12 +137,20 @@ impl<V: Vfs> Engine<V> {
         if request.target.is_some() && request.target != digest {
             return Err(Error::new(Code::PackageFormat, "the changes do not lead to the tree that was promised"));
         }
-        let checked = preflight::check(&self.vfs, &request.changes, before, policy, observer)?;
+        let checked = preflight::check(
+            &self.vfs,
+            &request.changes,
+            before,
+            policy,
+            (&std::mem::take(&mut request.known), 0),
+            observer,
+        )?;
         let version = request.version.clone().unwrap_or_else(|| base.version.clone());
         let same = (&version, digest, policy) == (&base.version, base.digest, base.policy);
         if same && checked.order.is_empty() && !request.settings.trial {
             // Nothing happens, so nothing is noted, and no undo data is displaced. What was stored beforehand goes.
-            sweep::collect(&self.vfs, base.id, self.config.keep)?;
+            unpack::forget(&self.vfs, base.id, self.finished())?;
+            sweep::collect(&self.vfs, base.id, self.config.keep, self.finished())?;
             let to = base.version.clone();
             return Ok(Report { transaction: String::new(), from: base.version, to, steps: 0, trial: false });
         }

@@ -11,6 +11,7 @@
 //! manifests/<id>             what the tree holds: whole, or changes to another
 //! generations/<id>/state     version, digest, parent, manifests
 //! generations/<id>/plan      the steps that made it from its parent
+//! generations/<id>/unpacked  which segments of a patch were unpacked into the slots, before the transaction
 //! generations/<id>/slots/<n> new objects before, old ones after
 //! generations/<id>/aside/<n> old objects, where the file system cannot exchange
 //! set-aside/<id>-<folder>-<n> what a sweep found there and did not know; never deleted
@@ -100,6 +101,10 @@ pub(super) fn generation_state(id: Id) -> Place {
 
 pub(super) fn plan(id: Id) -> Place {
     at(&format!("generations/{}/plan", hex(id)))
+}
+
+pub(super) fn unpacked(id: Id) -> Place {
+    at(&format!("generations/{}/unpacked", hex(id)))
 }
 
 pub(super) fn slots(id: Id) -> Place {

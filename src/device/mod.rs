@@ -26,6 +26,7 @@ mod stock;
 mod store;
 mod sweep;
 mod tree;
+mod unpack;
 
 pub use engine::{Base, Change, Engine, NoPayload, Payload, Report, Request, Settings, Source, VerifyDepth};
 pub use file_ops::FileOperationExecutor;
@@ -39,3 +40,4 @@ pub use recover::{Recovered, Status, peek, peek_history};
 pub use stock::PatchWarning;
 pub use store::{Config, Generation};
 pub use tree::{Transaction, Tree};
+pub use unpack::read_sources;

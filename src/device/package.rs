@@ -1,10 +1,14 @@
 //! Applying a package: from what it promises to the changes of a transaction.
 
-use super::engine::{Change, Engine, Payload, Report, Request, Settings, Sink, Source};
+use super::engine::{Change, Engine, NoPayload, Payload, Report, Request, Settings, Sink, Source};
 use super::observer::Observer;
+use super::preflight::{self, Known};
+use super::store::Generation;
+use super::sweep;
+use super::unpack::{self, Task};
 use crate::codec::v1;
 use crate::error::{Code, Error, Finding};
-use crate::model::{Difference, Manifest, TreePath, Version};
+use crate::model::{Difference, Digest, Kind, Manifest, Policy, TreePath, Version};
 use crate::package::{self, Head, Package, Promise, Start, Verified};
 use crate::tree;
 use crate::vfs::Vfs;
@@ -32,38 +36,100 @@ impl<V: Vfs> Engine<V> {
         observer: &dyn Observer,
     ) -> Result<Report, Error> {
         self.require_idle()?;
+        match package.promise().head().start {
+            Start::Anything => self.apply_full(package, settings, observer),
+            Start::Base { .. } => self.apply_patch(package, settings, observer),
+        }
+    }
+
+    fn apply_full<R: Read>(
+        &mut self,
+        package: Package<R, Verified>,
+        settings: &PackageSettings,
+        observer: &dyn Observer,
+    ) -> Result<Report, Error> {
         let (promise, payload) = package.into_payload();
-        let head = promise.head().clone();
+        let (_, recorded, request) = self.request(promise.head(), settings)?;
+        let changes = full_changes(&under(recorded, promise.head().policy)?, &promise)?;
+        let names: Vec<TreePath> = promise.changes().iter().map(|change| change.path.clone()).collect();
+        drop(promise);
+        self.commit(Request { changes, ..request }, &mut FromPackage { payload, names }, observer)
+    }
+
+    /// Unpacks the contents of a patch first, which needs what it starts from to be there, and then commits them.
+    fn apply_patch<R: Read>(
+        &mut self,
+        package: Package<R, Verified>,
+        settings: &PackageSettings,
+        observer: &dyn Observer,
+    ) -> Result<Report, Error> {
+        let id = package.id();
+        let (promise, mut segments) = package.into_segments();
+        let head = promise.head();
+        let (current, recorded, mut request) = self.request(head, settings)?;
+        if let Start::Base { digest, version } = &head.start {
+            let base = under(recorded.clone(), head.policy)?;
+            if v1::tree_digest(&base) != *digest {
+                return Err(wrong_base(&base, &promise, version, &current.version));
+            }
+        }
+        let changes = patch_changes(&promise, &recorded, &[])?;
+        let before = changes.iter().map(|change| recorded.get(&change.path).cloned()).collect();
+        let folder = unpack::find(&self.vfs, id, current.id, self.finished())?;
+        let spare = folder.as_ref().map_or(0, |folder| folder.bytes);
+        let checked = preflight::check(&self.vfs, &changes, before, head.policy, (&Known::new(), spare), observer)?;
+        let seen = changes.iter().zip(&checked.seen);
+        request.known = seen.filter_map(|(change, seen)| Some((change.path.clone(), seen.tree?.0))).collect();
+        drop((checked, changes));
+        let task = Task {
+            package: id,
+            base: (current.id, &recorded),
+            known: request.known.keys().collect(),
+            sizes: promise.contents().map(|content| content.size).collect(),
+            memory: promise.memory(),
+        };
+        let done = unpack::run(&self.vfs, folder, task, &mut segments, observer).and_then(|(slots, made)| {
+            request.changes = patch_changes(&promise, &recorded, &made)?;
+            (request.id, request.taken_slots) = (Some(slots), made.len() as u32);
+            drop(recorded);
+            self.commit(request, &mut NoPayload, observer)
+        });
+        if let Err(error) = &done
+            && !matches!(error.code(), Code::Cancelled | Code::Io)
+            && self.require_idle().is_ok()
+        {
+            // The next try would fail in the same way, or lacks the room.
+            unpack::forget(&self.vfs, current.id, self.finished())?;
+        }
+        done
+    }
+
+    pub(super) fn finished(&self) -> Option<[u8; 16]> {
+        sweep::finished(&self.records, self.state)
+    }
+
+    /// What every package asks for, and what it starts from.
+    fn request(&self, head: &Head, settings: &PackageSettings) -> Result<(Generation, Manifest, Request), Error> {
         let current = self.current()?;
-        refuse_by_head(&head, &current.version, settings)?;
-        let policy = head.policy;
+        refuse_by_head(head, &current.version, settings)?;
         let recorded = current
             .manifest(&self.vfs)?
             .ok_or_else(|| Error::new(Code::Untracked, "the content of the tree is not recorded"))?;
-        let recorded = recorded.under(policy).map_err(|error| {
-            Error::new(Code::Base, "the recorded tree does not fit the package's policy").because(error)
-        })?;
-        let changes = match &head.start {
-            Start::Base { digest, version } => {
-                if v1::tree_digest(&recorded) != *digest {
-                    return Err(wrong_base(&recorded, &promise, version, &current.version));
-                }
-                patch_changes(&promise)
-            }
-            Start::Anything => full_changes(&recorded, &promise)?,
-        };
-        drop(recorded);
-        let names: Vec<TreePath> = promise.changes().iter().map(|change| change.path.clone()).collect();
-        drop(promise);
         let request = Request {
-            policy: Some(policy),
+            policy: Some(head.policy),
             version: Some(head.to.clone()),
             target: Some(head.target),
             settings: settings.settings.clone(),
-            ..Request::new(changes, format!("{} -> {}", shown(&current.version), head.to))
+            ..Request::new(Vec::new(), format!("{} -> {}", shown(&current.version), head.to))
         };
-        self.commit(request, &mut FromPackage { payload, names }, observer)
+        Ok((current, recorded, request))
     }
+}
+
+fn under(recorded: Manifest, policy: Policy) -> Result<Manifest, Error> {
+    recorded
+        .under(policy)
+        .map_err(|error| Error::new(Code::Base, "the recorded tree does not fit the package's policy").because(error))
 }
 
 fn shown(version: &str) -> &str {
@@ -110,21 +176,53 @@ fn wrong_base(recorded: &Manifest, promise: &Promise, version: &str, current: &s
     .listing(findings)
 }
 
-fn patch_changes(promise: &Promise) -> Vec<Change> {
-    promise
-        .changes()
-        .iter()
-        .map(|change| Change {
-            path: change.path.clone(),
-            after: change.node().cloned(),
-            source: match change.source() {
-                None | Some(package::Source::None) => Source::None,
-                Some(package::Source::Payload) => Source::Payload,
-                Some(package::Source::Base(path)) => Source::Base(path.clone()),
-                Some(package::Source::Change(index)) => Source::Change(*index as u32),
+/// The changes of a patch. What files become is known of contents that the base has, and of those in `made`, which are
+/// the contents of the payload in their order; others keep the digest of nothing.
+fn patch_changes(promise: &Promise, recorded: &Manifest, made: &[Digest]) -> Result<Vec<Change>, Error> {
+    let mut changes: Vec<Change> = Vec::with_capacity(promise.changes().len());
+    let mut content = 0;
+    let odd = |path: &TreePath, what: &str| Error::new(Code::PackageFormat, format!("{path}: {what}"));
+    for change in promise.changes() {
+        let path = change.path.clone();
+        let Some((node, from)) = &change.after else {
+            changes.push(Change { path, after: None, source: Source::None });
+            continue;
+        };
+        let mut node = node.clone();
+        let (source, kind) = match from {
+            package::Source::None => match &node.leader {
+                None => (Source::None, None),
+                Some(leader) => {
+                    let among = changes.binary_search_by(|other| other.path.cmp(leader)).ok();
+                    let there = among.map_or_else(|| recorded.get(leader), |at| changes[at].after.as_ref());
+                    (Source::None, Some(there.map(|node| &node.kind)))
+                }
             },
-        })
-        .collect()
+            package::Source::Payload => {
+                let number = content;
+                content += 1;
+                if let (Kind::File { digest, .. }, Some(known)) = (&mut node.kind, made.get(number)) {
+                    *digest = *known;
+                }
+                (if made.is_empty() { Source::Payload } else { Source::Staged(number as u32) }, None)
+            }
+            package::Source::Base(base) => {
+                (Source::Base(base.clone()), Some(recorded.get(base).map(|node| &node.kind)))
+            }
+            package::Source::Change(index) => {
+                let other = changes.get(*index).and_then(|other| other.after.as_ref());
+                (Source::Change(*index as u32), Some(other.map(|node| &node.kind)))
+            }
+        };
+        if let Some(there) = kind {
+            node.kind = match there {
+                Some(kind @ Kind::File { size, .. }) if *size == node.kind.size() => kind.clone(),
+                _ => return Err(odd(&path, "where its content should be something else is")),
+            };
+        }
+        changes.push(Change { path, after: Some(node), source });
+    }
+    Ok(changes)
 }
 
 /// From whatever is recorded to everything that a full package holds.

@@ -11,7 +11,7 @@ use crate::transaction::{Arrangement, Method, Proposal, arrange};
 use crate::tree;
 use crate::vfs::{Capabilities, FileType, Place, RootId, Vfs};
 use rayon::prelude::*;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What preflight found out.
@@ -26,12 +26,17 @@ pub(super) struct Checked {
     pub(super) capabilities: Capabilities,
 }
 
-/// Checks everything. `before` says what each change starts from.
+/// Paths that have just been read and are what they should be, and what tells that they still are.
+pub(super) type Known = HashMap<TreePath, Print>;
+
+/// Checks everything. `before` says what each change starts from; of contents that are to come, `spare` bytes are on the
+/// disk already.
 pub(super) fn check<V: Vfs>(
     vfs: &V,
     changes: &[Change],
     before: Vec<Option<Node>>,
     policy: Policy,
+    (known, spare): (&Known, u64),
     observer: &dyn Observer,
 ) -> Result<Checked, Error> {
     let capabilities = vfs.capabilities(&layout::scratch())?;
@@ -39,7 +44,7 @@ pub(super) fn check<V: Vfs>(
         return Err(Error::new(Code::FileSystem, "the file system of the tree does not rename atomically"));
     }
     refuse_reserved(changes)?;
-    let looked = look(vfs, changes, &before, policy, observer)?;
+    let looked = look(vfs, changes, &before, policy, known, observer)?;
     let proposals: Vec<Proposal> = changes
         .iter()
         .zip(before)
@@ -64,7 +69,7 @@ pub(super) fn check<V: Vfs>(
     refuse_parents(vfs, &proposals, &arrangements)?;
     refuse_metadata(vfs, &proposals, capabilities, policy)?;
     refuse_case(vfs, &proposals)?;
-    refuse_space(vfs, changes, &proposals, &arrangements, capabilities)?;
+    refuse_space(vfs, changes, &proposals, &arrangements, (capabilities, spare))?;
     let owners = owners(&proposals, &looked, vfs, policy)?;
     Ok(Checked {
         proposals,
@@ -99,12 +104,13 @@ fn look<V: Vfs>(
     changes: &[Change],
     before: &[Option<Node>],
     policy: Policy,
+    known: &Known,
     observer: &dyn Observer,
 ) -> Result<Vec<Looked>, Error> {
     let total: u64 = before.iter().flatten().map(|node| node.kind.size()).sum();
     let done = AtomicU64::new(0);
     let one = |(change, before): (&Change, &Option<Node>)| -> Result<Looked, Error> {
-        let looked = look_at(vfs, &change.path, before.as_ref(), policy)?;
+        let looked = look_at(vfs, &change.path, before.as_ref(), policy, known)?;
         let size = before.as_ref().map_or(0, |node| node.kind.size());
         let so_far = done.fetch_add(size, Ordering::Relaxed) + size;
         observer.report(Progress { phase: Phase::Check, done: so_far, total });
@@ -126,7 +132,13 @@ fn look<V: Vfs>(
     Err(Error::new(Code::Changed, format!("{} paths are not as they should be", findings.len())).listing(findings))
 }
 
-fn look_at<V: Vfs>(vfs: &V, path: &TreePath, before: Option<&Node>, policy: Policy) -> Result<Looked, Error> {
+fn look_at<V: Vfs>(
+    vfs: &V,
+    path: &TreePath,
+    before: Option<&Node>,
+    policy: Policy,
+    known: &Known,
+) -> Result<Looked, Error> {
     let at = Place::tree(path);
     let mut looked = Looked { seen: Seen::default(), links: 1, owner: None, difference: None };
     let Some(stat) = vfs.stat(&at).map_err(across_mount)? else {
@@ -149,7 +161,9 @@ fn look_at<V: Vfs>(vfs: &V, path: &TreePath, before: Option<&Node>, policy: Poli
         return Ok(looked);
     };
     let same_length = stat.kind != FileType::File || !before.is_file() || stat.size == before.kind.size();
-    looked.difference = if same_length {
+    looked.difference = if known.get(path) == Some(&Print::of(&stat)) {
+        None
+    } else if same_length {
         tree::node_of(vfs, &at, &stat)?.difference(before, policy)
     } else {
         Some(Difference::Content)
@@ -262,7 +276,7 @@ fn refuse_space<V: Vfs>(
     changes: &[Change],
     proposals: &[Proposal],
     arrangements: &[Arrangement],
-    capabilities: Capabilities,
+    (capabilities, spare): (Capabilities, u64),
 ) -> Result<(), Error> {
     let space = vfs.space(RootId::STATE)?;
     let blocks = |bytes: u64| bytes.div_ceil(space.block.max(1)) * space.block.max(1);
@@ -293,7 +307,7 @@ fn refuse_space<V: Vfs>(
             };
         }
     }
-    bytes += 2 * blocks(state_bytes);
+    bytes = (bytes + 2 * blocks(state_bytes)).saturating_sub(spare);
     if bytes > space.free_bytes {
         return Err(Error::new(Code::Space, format!("{bytes} bytes are needed, {} are free", space.free_bytes)));
     }

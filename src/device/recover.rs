@@ -66,7 +66,7 @@ impl<V: Vfs> Engine<V> {
         let found = self.state;
         if found == State::Idle {
             // Garbage that cannot be removed now does no harm.
-            if let Err(error) = sweep::collect(&self.vfs, self.current_id(), self.config.keep) {
+            if let Err(error) = sweep::collect(&self.vfs, self.current_id(), self.config.keep, self.finished()) {
                 tracing::warn!(error = %error, "leavings of earlier transactions could not be removed");
             }
         } else {

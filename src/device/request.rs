@@ -1,5 +1,6 @@
 //! What a transaction is asked for, and what it says when it is done.
 
+use super::preflight::Known;
 use crate::error::Error;
 use crate::model::{Digest, Node, Policy, TreePath};
 use crate::transaction::Recovery;
@@ -116,6 +117,8 @@ pub struct Request {
     pub(super) id: Option<[u8; 16]>,
     /// How many slots of that folder are taken, by contents that are used or not.
     pub(super) taken_slots: u32,
+    /// What of the tree has just been read.
+    pub(super) known: Known,
 }
 
 /// What a transaction did.
@@ -146,6 +149,7 @@ impl Request {
             settings: Settings::default(),
             id: None,
             taken_slots: 0,
+            known: Known::new(),
         }
     }
 }

@@ -57,7 +57,7 @@ impl<'a, V: Vfs> Stager<'a, V> {
             maker: None,
         };
         stager.total =
-            (0..changes.len()).filter(|index| stager.needs_content(*index)).map(|index| stager.size(index)).sum();
+            (0..changes.len()).filter(|index| stager.is_to_come(*index)).map(|index| stager.size(index)).sum();
         stager
     }
 
@@ -121,6 +121,11 @@ impl<'a, V: Vfs> Stager<'a, V> {
 
     pub(super) fn needs_content(&self, index: usize) -> bool {
         self.is_swapped(index) && self.after(index).is_some_and(|node| node.is_file() && node.leader.is_none())
+    }
+
+    /// Is it a content that is not stored yet?
+    fn is_to_come(&self, index: usize) -> bool {
+        self.needs_content(index) && !matches!(self.changes[index].source, Source::Staged(_))
     }
 
     fn slot_number(&self, index: usize) -> u32 {
@@ -417,7 +422,7 @@ fn check_content(what: impl std::fmt::Display, node: &Node, size: u64, digest: D
 }
 
 /// A whole buffer of zeros becomes a hole.
-fn is_hole(bytes: &[u8]) -> bool {
+pub(super) fn is_hole(bytes: &[u8]) -> bool {
     bytes.len() >= 4096 && bytes.iter().all(|byte| *byte == 0)
 }
 

@@ -1,13 +1,14 @@
 //! Sweeping: removing what no generation that is kept needs. It never deletes what it does not know.
 
-use super::executor::current;
+use super::executor::{self, current};
 use super::history;
 use super::layout::{self, Id};
 use super::store;
 use super::store::Generation;
+use crate::codec::v1;
 use crate::error::Error;
 use crate::limits;
-use crate::transaction::{Plan, Record, State};
+use crate::transaction::{Outcome, Plan, Record, State};
 use crate::vfs::{FileType, Place, Rename, Vfs};
 use std::collections::BTreeSet;
 
@@ -17,11 +18,20 @@ pub(super) fn sweep<V: Vfs>(vfs: &V, header: Id, records: &[Record], state: Stat
     if let Err(error) = history::note(vfs, records, state) {
         tracing::warn!(error = %error, "the history cannot be written");
     }
-    collect(vfs, current(header, records), keep)
+    collect(vfs, current(header, records), keep, finished(records, state))
 }
 
-/// Removes every folder and manifest that the kept generations do not need.
-pub(super) fn collect<V: Vfs>(vfs: &V, current: Id, keep: u32) -> Result<(), Error> {
+/// The transaction of the journal, if it has come about or was taken back: nothing was unpacked for another try.
+pub(super) fn finished(records: &[Record], state: State) -> Option<Id> {
+    match (executor::outcome(state, records), records.first()) {
+        (Some(Outcome::Kept | Outcome::Restored), Some(Record::Begin { transaction, .. })) => Some(*transaction),
+        _ => None,
+    }
+}
+
+/// Removes every folder and manifest that the kept generations do not need. What was unpacked for a transaction that did
+/// not come about serves the next try, and stays.
+pub(super) fn collect<V: Vfs>(vfs: &V, current: Id, keep: u32, finished: Option<Id>) -> Result<(), Error> {
     let mut with_undo = BTreeSet::new();
     let mut generations = BTreeSet::new();
     let mut manifests = BTreeSet::new();
@@ -54,9 +64,11 @@ pub(super) fn collect<V: Vfs>(vfs: &V, current: Id, keep: u32) -> Result<(), Err
         depth += 1;
         next = generation.parent;
     }
+    let unpacked = unpacked(vfs, current, finished)?;
     for name in sorted(vfs, &layout::generations())? {
         match layout::unhex(&name) {
-            Some(id) if with_undo.contains(&id) => {}
+            Some(id) if with_undo.contains(&id) => remove_mark(vfs, id)?,
+            Some(id) if unpacked.contains(&id) => strip(vfs, id)?,
             Some(id) => remove_generation(vfs, id, generations.contains(&id))?,
             None => {}
         }
@@ -69,6 +81,44 @@ pub(super) fn collect<V: Vfs>(vfs: &V, current: Id, keep: u32) -> Result<(), Err
     Ok(())
 }
 
+/// The folders with contents of a patch for a transaction from this generation that has not begun.
+pub(super) fn unpacked<V: Vfs>(vfs: &V, current: Id, finished: Option<Id>) -> Result<Vec<Id>, Error> {
+    let mut found = Vec::new();
+    for id in sorted(vfs, &layout::generations())?.iter().filter_map(|name| layout::unhex(name)) {
+        if finished == Some(id) || id == current || vfs.stat(&layout::unpacked(id))?.is_none() {
+            continue;
+        }
+        let start = store::read_start(vfs, &layout::unpacked(id), v1::UNPACKED_START as u64)?;
+        if v1::decode_unpacked(&start).is_some_and(|unpacked| unpacked.base == current) {
+            found.push(id);
+        }
+    }
+    Ok(found)
+}
+
+/// Removes contents of a patch for a transaction that has not begun.
+pub(super) fn remove_unpacked<V: Vfs>(vfs: &V, id: Id) -> Result<(), Error> {
+    remove_generation(vfs, id, false)
+}
+
+/// Leaves of a transaction that was given up only what was unpacked before it.
+pub(super) fn strip<V: Vfs>(vfs: &V, id: Id) -> Result<(), Error> {
+    remove_folder(vfs, id, &layout::asides(id))?;
+    for file in [layout::generation_state(id), layout::plan(id)] {
+        if vfs.stat(&file)?.is_some() {
+            vfs.remove_file(&file)?;
+        }
+    }
+    Ok(())
+}
+
+fn remove_mark<V: Vfs>(vfs: &V, id: Id) -> Result<(), Error> {
+    if vfs.stat(&layout::unpacked(id))?.is_some() {
+        vfs.remove_file(&layout::unpacked(id))?;
+    }
+    Ok(())
+}
+
 /// Has a generation been made by an update without steps? Where that cannot be told it counts as any other.
 fn is_empty<V: Vfs>(vfs: &V, id: Id) -> bool {
     // The header of a plan has 113 bytes.
@@ -77,20 +127,13 @@ fn is_empty<V: Vfs>(vfs: &V, id: Id) -> bool {
 
 /// Removes the undo data of a generation, and unless `keep_state` the generation as well.
 fn remove_generation<V: Vfs>(vfs: &V, id: Id, keep_state: bool) -> Result<(), Error> {
+    // First: a folder that is half removed serves nothing.
+    remove_mark(vfs, id)?;
     if vfs.stat(&layout::plan(id))?.is_some() {
         vfs.remove_file(&layout::plan(id))?;
     }
     for directory in [layout::slots(id), layout::asides(id)] {
-        if vfs.stat(&directory)?.is_none() {
-            continue;
-        }
-        // From the last to the first: nothing depends on it, but the order is always the same.
-        for name in sorted(vfs, &directory)?.into_iter().rev() {
-            if let Ok(path) = directory.path.join(&name) {
-                remove_object(vfs, id, &Place { root: directory.root, path })?;
-            }
-        }
-        vfs.remove_dir(&directory)?;
+        remove_folder(vfs, id, &directory)?;
     }
     if !keep_state {
         if vfs.stat(&layout::generation_state(id))?.is_some() {
@@ -99,6 +142,19 @@ fn remove_generation<V: Vfs>(vfs: &V, id: Id, keep_state: bool) -> Result<(), Er
         vfs.remove_dir(&layout::generation(id))?;
     }
     Ok(())
+}
+
+fn remove_folder<V: Vfs>(vfs: &V, id: Id, directory: &Place) -> Result<(), Error> {
+    if vfs.stat(directory)?.is_none() {
+        return Ok(());
+    }
+    // From the last to the first: nothing depends on it, but the order is always the same.
+    for name in sorted(vfs, directory)?.into_iter().rev() {
+        if let Ok(path) = directory.path.join(&name) {
+            remove_object(vfs, id, &Place { root: directory.root, path })?;
+        }
+    }
+    Ok(vfs.remove_dir(directory)?)
 }
 
 /// Removes one stored object. A directory that holds something was filled by somebody else: it is set aside.

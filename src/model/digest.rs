@@ -29,10 +29,12 @@ impl Digest {
         Some(Self(out))
     }
 
-    /// The first four bytes: enough to say *which* of two contents one has, never enough to trust it.
-    pub fn fingerprint(&self) -> u32 {
-        let [a, b, c, d, ..] = self.0;
-        u32::from_le_bytes([a, b, c, d])
+    /// Zeros: the digest of nothing, where none is said.
+    pub const UNSAID: Self = Self([0; 32]);
+
+    /// The first byte: most often enough to say *which* of two contents one has, never enough to trust it.
+    pub fn fingerprint(&self) -> u8 {
+        self.0[0]
     }
 }
 

@@ -1,6 +1,5 @@
 //! Segments of a patch: what one makes, from which old content, through which streams.
 
-use crate::model::Digest;
 use std::sync::Arc;
 
 /// A part of a file: `length` bytes from `offset` on of file number `file`.
@@ -78,8 +77,6 @@ pub struct Segment {
     pub packs: Vec<Pack>,
     /// Whether one pack holds all streams, one after the other.
     pub joined: bool,
-    /// SHA-256 of all outputs, one after the other.
-    pub digest: Digest,
 }
 
 impl Segment {

@@ -10,6 +10,7 @@ mod layout;
 pub mod legacy;
 mod promise;
 mod reader;
+mod segments;
 mod sign;
 #[cfg(test)]
 mod tests;
@@ -17,8 +18,9 @@ mod writer;
 
 pub use promise::{Change, Codec, Expected, Head, Promise, Segment, Source, Start};
 pub use reader::{Content, Package, Payload, Unverified, Verified};
+pub use segments::Segments;
 pub use sign::add_signature;
-pub use writer::{Level, Outline, Written, write_package};
+pub use writer::{Level, Outline, Piece, Written, write_package, write_patch};
 
 use crate::codec::DecodeError;
 use crate::model::TreePath;

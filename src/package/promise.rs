@@ -43,8 +43,9 @@ pub struct Change {
     pub path: TreePath,
     /// Fingerprint of the digest of the node that the base holds there; nothing if it holds nothing, and in a full
     /// package. Only to say which path differs.
-    pub before: Option<u32>,
-    /// What it becomes, and where its content comes from; nothing if it is removed.
+    pub before: Option<u8>,
+    /// What it becomes, and where its content comes from; nothing if it is removed. In a patch the digest of a file is
+    /// [`Digest::UNSAID`].
     pub after: Option<(Node, Source)>,
 }
 
@@ -65,7 +66,7 @@ impl Change {
 pub enum Source {
     /// It has none (a directory, a symbolic link), or it is another name of its hard-link leader.
     None,
-    /// The next content of the payload.
+    /// The payload makes it; in a full package it is the next content there.
     Payload,
     /// The base holds it at this path.
     Base(TreePath),
@@ -73,7 +74,8 @@ pub enum Source {
     Change(usize),
 }
 
-/// One independent piece of the payload. The contents stand one after the other, and segments cut that anywhere.
+/// One independent piece of the payload. In a full package the contents stand one after the other, and segments cut that
+/// anywhere; in a patch each segment says itself of which contents it makes what.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Segment {
     /// How it is coded.
@@ -82,17 +84,31 @@ pub struct Segment {
     pub packed: u64,
     /// Digest of these.
     pub digest: Digest,
-    /// Bytes when decoded.
+    /// Bytes when decoded; of the views, when unpacked.
     pub unpacked: u64,
 }
 
-/// How a segment is coded.
+/// How a segment is coded: the first two in full packages, the others in patches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Codec {
     /// As it is.
     Stored,
     /// One zstd frame.
     Zstd,
+    /// The views of a patch: how old files are read by the segments that follow. The first segment, if there are any.
+    Views,
+    /// A segment of a delta whose streams are packed with zstd or not at all.
+    Delta,
+    /// A segment of a delta that uses LZMA.
+    DeltaLzma,
+}
+
+impl Codec {
+    const ALL: [Self; 5] = [Self::Stored, Self::Zstd, Self::Views, Self::Delta, Self::DeltaLzma];
+
+    fn number(self) -> u16 {
+        Self::ALL.iter().position(|codec| *codec == self).unwrap_or_default() as u16
+    }
 }
 
 /// One content of the payload: whose it is, and what it must be.
@@ -144,9 +160,9 @@ impl Promise {
         expected(&self.changes)
     }
 
-    /// Bytes of the payload when decoded.
+    /// Bytes of all contents of the payload.
     pub fn payload_bytes(&self) -> u64 {
-        self.segments.iter().map(|segment| segment.unpacked).sum()
+        self.contents().map(|content| content.size).sum()
     }
 
     /// Bytes of the payload in the container.
@@ -159,16 +175,22 @@ impl Promise {
         full_manifest(&self.head, &self.changes).ok()
     }
 
-    pub(super) fn new(head: Head, changes: Vec<Change>, segments: Vec<Segment>) -> Result<Self, PackageError> {
-        let memory = segments.iter().map(Segment::memory).max().unwrap_or(0);
+    /// Checks what is to be promised. Decoding takes at least `memory`.
+    pub(super) fn new(
+        head: Head,
+        changes: Vec<Change>,
+        segments: Vec<Segment>,
+        memory: u64,
+    ) -> Result<Self, PackageError> {
+        let memory = segments.iter().map(Segment::memory).fold(memory, u64::max);
         Self { head, memory, changes, segments }.checked()
     }
 
     fn checked(self) -> Result<Self, PackageError> {
         check_head(&self.head)?;
         check_changes(&self.head, &self.changes)?;
-        check_segments(&self.changes, &self.segments)?;
-        let most = (1 << limits::ZSTD_WINDOW_LOG) + limits::DECODER_BYTES;
+        check_segments(&self.head, &self.changes, &self.segments)?;
+        let most = limits::PACKAGE_MEMORY;
         if self.memory > most {
             return Err(PackageError::Limit { what: "a need of memory", most });
         }
@@ -285,7 +307,10 @@ fn check_change(head: &Head, earlier: &[Change], change: &Change) -> Result<(), 
     let Kind::File { size, digest } = &node.kind else {
         return if *source == Source::None { Ok(()) } else { Err("no file, but with content") };
     };
-    if *size == 0 && *digest != Digest::of(b"") {
+    if patch && *digest != Digest::UNSAID {
+        return Err("a patch says no digests of files");
+    }
+    if !patch && *size == 0 && *digest != Digest::of(b"") {
         return Err("an empty file with a digest of something else");
     }
     match source {
@@ -314,26 +339,32 @@ fn full_manifest(head: &Head, changes: &[Change]) -> Result<Manifest, PackageErr
     Manifest::new(head.policy, entries).map_err(PackageError::malformed)
 }
 
-fn check_segments(changes: &[Change], segments: &[Segment]) -> Result<(), PackageError> {
+fn check_segments(head: &Head, changes: &[Change], segments: &[Segment]) -> Result<(), PackageError> {
     if segments.len() > limits::SEGMENTS {
         return Err(PackageError::Limit { what: "segments", most: limits::SEGMENTS as u64 });
     }
+    let patch = head.start != Start::Anything;
     let (mut packed, mut unpacked) = (0_u64, 0_u64);
     for (index, segment) in segments.iter().enumerate() {
         let bad = |why| PackageError::malformed(format!("segment {index}: {why}"));
         if segment.unpacked == 0 {
             return Err(bad("it is empty"));
         }
-        // No frame of zstd is larger than this; a segment that claims to be would only waste a transfer.
-        let most = match segment.codec {
-            Codec::Stored => segment.unpacked,
-            Codec::Zstd => segment.unpacked.saturating_add(segment.unpacked >> 7).saturating_add(1024),
-        };
-        if segment.packed > most || segment.codec == Codec::Stored && segment.packed != segment.unpacked {
+        let of_patch = !matches!(segment.codec, Codec::Stored | Codec::Zstd);
+        if of_patch != patch || segment.codec == Codec::Views && index > 0 {
+            return Err(bad("a code that has no place here"));
+        }
+        let (most_packed, most_unpacked) = segment.bounds();
+        if segment.packed > most_packed
+            || segment.unpacked > most_unpacked
+            || segment.codec == Codec::Stored && segment.packed != segment.unpacked
+        {
             return Err(bad("not the size of its code"));
         }
         packed = packed.checked_add(segment.packed).ok_or_else(|| bad("too large"))?;
-        unpacked = unpacked.checked_add(segment.unpacked).ok_or_else(|| bad("too large"))?;
+        if segment.codec != Codec::Views {
+            unpacked = unpacked.checked_add(segment.unpacked).ok_or_else(|| bad("too large"))?;
+        }
     }
     let size = expected(changes).try_fold(0_u64, |sum, content| sum.checked_add(content.size));
     if size != Some(unpacked) {
@@ -353,13 +384,25 @@ pub(super) fn expected(changes: &[Change]) -> impl Iterator<Item = Expected> {
 }
 
 impl Segment {
-    /// Most memory that decoding it takes, in bytes.
+    /// Memory that decoding it takes, in bytes, as far as it follows from its code and its size: all of it for a segment
+    /// of a full package.
     pub fn memory(&self) -> u64 {
-        let window = match self.codec {
-            Codec::Stored => 0,
-            Codec::Zstd => self.unpacked.min(1 << limits::ZSTD_WINDOW_LOG),
-        };
-        window + limits::DECODER_BYTES
+        match self.codec {
+            Codec::Stored => limits::DECODER_BYTES,
+            Codec::Zstd => limits::DECODER_BYTES + self.unpacked.min(1 << limits::ZSTD_WINDOW_LOG),
+            Codec::Views | Codec::Delta | Codec::DeltaLzma => self.packed,
+        }
+    }
+
+    /// Most bytes that it may have in the container, and decoded.
+    fn bounds(&self) -> (u64, u64) {
+        match self.codec {
+            Codec::Stored => (self.unpacked, u64::MAX),
+            // No frame of zstd is larger than this; a segment that claims to be would only waste a transfer.
+            Codec::Zstd => (self.unpacked.saturating_add(self.unpacked >> 7).saturating_add(1024), u64::MAX),
+            Codec::Views => (self.unpacked.saturating_add(1024), limits::PATCH_VIEW_BYTES),
+            Codec::Delta | Codec::DeltaLzma => (limits::PATCH_HEADER as u64 + limits::PATCH_BODY, limits::PATCH_OUTPUT),
+        }
     }
 }
 
@@ -404,11 +447,8 @@ impl TryFrom<v1::Segment> for Segment {
     type Error = PackageError;
 
     fn try_from(wire: v1::Segment) -> Result<Self, PackageError> {
-        let codec = match wire.codec {
-            0 => Codec::Stored,
-            1 => Codec::Zstd,
-            number => return Err(PackageError::Unsupported { part: "codec", number: number.into() }),
-        };
+        let unknown = || PackageError::Unsupported { part: "codec", number: wire.codec.into() };
+        let codec = *Codec::ALL.get(usize::from(wire.codec)).ok_or_else(unknown)?;
         Ok(Self { codec, packed: wire.packed, digest: Digest(wire.digest), unpacked: wire.unpacked })
     }
 }
@@ -416,10 +456,7 @@ impl TryFrom<v1::Segment> for Segment {
 impl From<&Segment> for v1::Segment {
     fn from(segment: &Segment) -> Self {
         Self {
-            codec: match segment.codec {
-                Codec::Stored => 0,
-                Codec::Zstd => 1,
-            },
+            codec: segment.codec.number(),
             packed: segment.packed,
             digest: segment.digest.0,
             unpacked: segment.unpacked,

@@ -3,6 +3,7 @@
 use super::PackageError;
 use super::layout::{self, Piece, Signatures};
 use super::promise::{Codec, Expected, Promise, Segment};
+use super::segments::Segments;
 use crate::codec::v1::PACKAGE_DOMAIN;
 use crate::limits;
 use crate::model::{Digest, Hasher};
@@ -89,7 +90,13 @@ impl<R: Read> Package<R, Verified> {
         self.state.signer
     }
 
-    /// Goes on to the payload.
+    /// Goes on to the payload of a patch.
+    pub fn into_segments(self) -> (Promise, Segments<R>) {
+        let segments = Segments::new(self.read, self.state.promise.segments().to_vec());
+        (self.state.promise, segments)
+    }
+
+    /// Goes on to the payload of a full package; of a patch nothing can be read with it.
     pub fn into_payload(self) -> (Promise, Payload<R>) {
         let promise = self.state.promise;
         let payload = Payload {
@@ -285,6 +292,7 @@ impl<R: Read> Payload<R> {
                 let buffer = BufReader::with_capacity(limits::COPY_BUFFER, piece);
                 Coder::Zstd(Box::new(decoder(buffer).map_err(|error| self.in_segment(error))?))
             }
+            _ => return Err(PackageError::malformed("the contents of a patch do not stand in it")),
         });
         Ok(())
     }

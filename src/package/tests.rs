@@ -46,7 +46,12 @@ fn full(files: &Files) -> Outline {
     Outline { head, changes: nodes.into_iter().map(change).collect() }
 }
 
-fn patch(changes: Vec<Change>) -> Outline {
+fn patch(mut changes: Vec<Change>) -> Outline {
+    for (node, _) in changes.iter_mut().filter_map(|change| change.after.as_mut()) {
+        if let Kind::File { digest, .. } = &mut node.kind {
+            *digest = Digest::UNSAID;
+        }
+    }
     let start = Start::Base { version: "1.2.2".into(), digest: Digest::of(b"old") };
     let head = Head {
         start,
@@ -71,6 +76,14 @@ fn ring(key: &SecretKey) -> Keyring {
 
 fn build(outline: Outline, files: &Files, level: Level, signers: &[&SecretKey]) -> Result<Vec<u8>, PackageError> {
     let (mut out, mut spool) = (Vec::new(), Cursor::new(Vec::new()));
+    if outline.head.start != Start::Anything {
+        // What is in the segment of a patch nobody looks at here.
+        let unpacked = super::promise::expected(&outline.changes).map(|content| content.size).sum();
+        let piece = (Codec::Delta, unpacked, b"a segment".to_vec());
+        let pieces = (Some(piece).into_iter().filter(|piece| piece.1 > 0), 1 << 20);
+        write_patch(&mut out, &mut spool, outline, pieces, level, signers)?;
+        return Ok(out);
+    }
     let mut open = |change: &Change| -> std::io::Result<Box<dyn Read>> {
         Ok(Box::new(Cursor::new(files[&change.path.to_string()].clone())))
     };
@@ -470,6 +483,10 @@ fn promises_that_contradict_themselves_are_refused() {
     root.path = TreePath::root();
     assert!(refusal(patch(vec![root])).contains("root"));
 
+    let mut said = patch(vec![change("a", Source::Payload)]);
+    said.changes[0] = change("a", Source::Payload);
+    assert!(refusal(said).contains("no digests"));
+
     // Hard links.
     let link = |name: &str, leader: &str, source: Source| {
         let mut link = change("a", source);
@@ -537,7 +554,8 @@ fn segments_that_do_not_fit_the_contents_are_refused() {
     refused(&|m| m.segments[0].unpacked = 0, "empty");
     refused(&|m| m.segments[0].unpacked += 1, "not as large as the contents");
     refused(&|m| m.segments[0].packed = u64::MAX, "size of its code");
-    refused(&|m| m.segments[0].codec = 2, "codec 2");
+    refused(&|m| m.segments[0].codec = 2, "no place");
+    refused(&|m| m.segments[0].codec = 5, "codec 5");
     refused(&|m| m.segments.push(m.segments[0].clone()), "not as large as the contents");
     refused(&|m| m.changes[1].path = b"../etc".to_vec(), "path");
     refused(&|m| m.changes[1].path = b"/etc".to_vec(), "path");
@@ -567,4 +585,53 @@ proptest! {
         prop_assert!(Package::open(bytes.as_slice()).is_err());
         prop_assert!(Promise::decode(&bytes).is_err());
     }
+}
+
+#[test]
+fn segments_of_a_patch_are_where_and_what_they_may_be() {
+    let files = some_files();
+    let size = files["d"].len() as u64;
+    let changes =
+        || vec![Change { path: path("d"), before: None, after: Some((file_node(&files["d"]), Source::Payload)) }];
+    let write = |pieces: Vec<Piece>, memory: u64| {
+        let (mut out, mut spool) = (Vec::new(), Cursor::new(Vec::new()));
+        write_patch(&mut out, &mut spool, patch(changes()), (pieces.into_iter(), memory), Level::Fast, &[&keys()[0]])
+            .map(|_| out)
+    };
+    let delta = |unpacked| (Codec::DeltaLzma, unpacked, vec![7; 10]);
+    let views = (Codec::Views, 500, vec![8; 20]);
+    let good = write(vec![views.clone(), delta(5), delta(size - 5)], 100).unwrap();
+    let read = |bytes: &[u8]| -> Result<Vec<Vec<u8>>, PackageError> {
+        let (_, mut segments) = Package::open(bytes)?.verify(&ring(&keys()[0]))?.into_segments();
+        let mut all = Vec::new();
+        while let Some((segment, bytes)) = segments.next_segment()? {
+            assert_eq!(segment.packed, bytes.len() as u64);
+            all.push(bytes);
+        }
+        assert!(segments.next_segment().unwrap().is_none());
+        Ok(all)
+    };
+    assert_eq!(read(&good).unwrap(), [vec![8; 20], vec![7; 10], vec![7; 10]]);
+    for at in good.len() - 40..good.len() {
+        let mut bad = good.clone();
+        bad[at] ^= 1;
+        assert!(matches!(read(&bad), Err(PackageError::Digest(_))), "byte {at}");
+        assert!(matches!(read(&good[..at]), Err(PackageError::Truncated)), "cut at {at}");
+    }
+    assert!(matches!(read(&[&good[..], b"x"].concat()), Err(PackageError::Malformed(_))));
+    // Nothing of a patch can be had as if it were a full package.
+    let (_, mut payload) = Package::open(good.as_slice()).unwrap().accept_unsigned().unwrap().into_payload();
+    let mut content = payload.next_content().unwrap().unwrap();
+    assert!(content.read(&mut [0; 10]).is_err());
+
+    let refused = |pieces, memory| write(pieces, memory).unwrap_err().to_string();
+    assert!(refused(vec![delta(size - 1)], 0).contains("as large as the contents"));
+    assert!(refused(vec![delta(size), views], 0).contains("no place"));
+    assert!(refused(vec![(Codec::Stored, size, vec![0; size as usize])], 0).contains("no place"));
+    assert!(refused(vec![(Codec::Zstd, size, vec![0; 9])], 0).contains("no place"));
+    assert!(refused(vec![delta(size)], limits::PACKAGE_MEMORY + 1).contains("memory"));
+    assert!(refused(vec![delta(limits::PATCH_OUTPUT + 1)], 0).contains("size of its code"));
+    let large = (Codec::Views, limits::PATCH_VIEW_BYTES + 1, vec![0; 4]);
+    assert!(refused(vec![large, delta(size)], 0).contains("size of its code"));
+    assert!(refused(vec![delta(0), delta(size)], 0).contains("empty"));
 }

@@ -51,6 +51,8 @@ pub struct Written {
     pub contents: usize,
     /// Number of segments in the payload.
     pub segments: usize,
+    /// Most memory that decoding one of them takes, in bytes.
+    pub memory_bytes: u64,
 }
 
 impl Level {
@@ -63,8 +65,8 @@ impl Level {
     }
 }
 
-/// Writes a package. `open` gives the content of a change whose source is the payload; it is called once for each, in
-/// their order, and what it gives must have the promised size and digest. `spool` takes the payload meanwhile.
+/// Writes a full package. `open` gives the content of a change whose source is the payload; it is called once for each,
+/// in their order, and what it gives must have the promised size and digest. `spool` takes the payload meanwhile.
 ///
 /// The same input gives the same bytes.
 pub fn write_package<'a, S: Read + Write + Seek>(
@@ -82,7 +84,40 @@ pub fn write_package<'a, S: Read + Write + Seek>(
     let segments = write_segments(spool, &changes, open, level)?;
     spool.seek(SeekFrom::Start(start)).map_err(PackageError::Write)?;
 
-    let promise = Promise::new(head, changes, segments)?;
+    finish(out, spool, Promise::new(head, changes, segments, 0)?, level, signers)
+}
+
+/// A segment of a patch: its code, how many bytes it makes, or of views how many they are unpacked, and its bytes.
+pub type Piece = (Codec, u64, Vec<u8>);
+
+/// Writes a patch. `pieces` are its segments in their order, of which one takes at most `memory` bytes to decode;
+/// `spool` takes them meanwhile.
+pub fn write_patch<S: Read + Write + Seek>(
+    out: &mut dyn Write,
+    spool: &mut S,
+    outline: Outline,
+    (pieces, memory): (impl Iterator<Item = Piece>, u64),
+    level: Level,
+    signers: &[&SecretKey],
+) -> Result<Written, PackageError> {
+    let start = spool.stream_position().map_err(PackageError::Write)?;
+    let mut segments = Vec::new();
+    for (codec, unpacked, bytes) in pieces {
+        spool.write_all(&bytes).map_err(PackageError::Write)?;
+        segments.push(Segment { codec, packed: bytes.len() as u64, digest: Digest::of(&bytes), unpacked });
+    }
+    spool.seek(SeekFrom::Start(start)).map_err(PackageError::Write)?;
+    finish(out, spool, Promise::new(outline.head, outline.changes, segments, memory)?, level, signers)
+}
+
+/// Writes manifest and signatures, and behind them the segments that are in the spool.
+fn finish<S: Read>(
+    out: &mut dyn Write,
+    spool: &mut S,
+    promise: Promise,
+    level: Level,
+    signers: &[&SecretKey],
+) -> Result<Written, PackageError> {
     let manifest = promise.encode();
     if manifest.len() as u64 > limits::PACKAGE_MANIFEST {
         return Err(PackageError::Limit { what: "a manifest of a size", most: limits::PACKAGE_MANIFEST });
@@ -106,6 +141,7 @@ pub fn write_package<'a, S: Read + Write + Seek>(
         payload_bytes: promise.payload_bytes(),
         contents: promise.contents().count(),
         segments: promise.segments().len(),
+        memory_bytes: promise.memory(),
     })
 }
 

@@ -1,17 +1,19 @@
 //! From manifests to a package.
 
+use super::delta::{Delta, FileBuilt};
 use crate::codec::v1::{node_digest, tree_digest};
+use crate::delta::build::Progress;
 use crate::error::{Code, Error};
 use crate::model::{Digest, Entry, Kind, Manifest, ManifestChange, Node, TreePath};
-use crate::package::{Change, Head, Level, Outline, Source, Start, Written, write_package};
-use crate::tree::changes;
+use crate::package::{Change, Head, Level, Outline, Source, Start, Written, write_package, write_patch};
+use crate::tree::{Files, changes};
 use crate::trust::SecretKey;
 use crate::vfs::{Access, Place, Vfs};
 use std::collections::HashMap;
 use std::io::{self, Read, Seek, Write};
 
 /// What a publisher says about a package.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Options<'a> {
     /// The version that it makes, as text.
     pub to: String,
@@ -23,6 +25,19 @@ pub struct Options<'a> {
     pub level: Level,
     /// The keys that sign it.
     pub signers: &'a [&'a SecretKey],
+    /// Most memory that building a patch takes, in bytes; nothing for [`limits::BUILD_MEMORY`].
+    pub memory: Option<u64>,
+    /// About how many bytes one segment of a patch makes; nothing for what the level stands for.
+    pub segment: Option<usize>,
+    /// Sees the building of a patch going on, and may end it.
+    pub progress: Option<&'a dyn Progress>,
+}
+
+impl std::fmt::Debug for Options<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { to, architecture, level, memory, .. } = self;
+        write!(f, "Options of {to} for {architecture:?}, {level:?}, memory {memory:?}")
+    }
 }
 
 /// What has been built, and what it holds.
@@ -45,14 +60,21 @@ pub struct BuildReport {
     pub from_base: usize,
     /// Files whose content another file of the package brings.
     pub duplicates: usize,
+    /// Of a patch: how each content of the payload comes about, the most expensive one first.
+    #[serde(skip)]
+    pub files: Vec<FileBuilt>,
+    /// Of a patch: the old files that its segments read.
+    #[serde(skip)]
+    pub sources: Vec<TreePath>,
 }
 
-/// Builds the patch that turns the tree `old`, version `from`, into the tree `new`, whose content is read from `new_vfs`.
+/// Builds the patch that turns the tree `old`, version `from`, into the tree `new`; the contents of both are read from
+/// their file systems.
 ///
 /// `spool` takes the payload before it goes into `out`.
-pub fn build_patch<V: Vfs>(
-    (from, old): (&str, &Manifest),
-    (new, new_vfs): (&Manifest, &V),
+pub fn build_patch<V: Vfs, W: Vfs>(
+    (from, old, old_vfs): (&str, &Manifest, &V),
+    (new, new_vfs): (&Manifest, &W),
     options: &Options<'_>,
     spool: &mut (impl Read + Write + Seek),
     out: &mut dyn Write,
@@ -61,17 +83,32 @@ pub fn build_patch<V: Vfs>(
         return Err(Error::new(Code::Usage, "the two trees do not count the same metadata as identity"));
     }
     let mut sources = Sources::new(old, new);
+    let mut contents = Vec::new();
     let change = |(index, change): (usize, ManifestChange)| Change {
         before: old.get(&change.path).map(|node| node_digest(node, old.policy()).fingerprint()),
-        after: change.after.map(|node| {
+        after: change.after.map(|mut node| {
             let source = sources.choose(index, &change.path, &node);
+            if let Kind::File { size, digest } = &mut node.kind {
+                if source == Source::Payload {
+                    contents.push((change.path.clone(), *size));
+                }
+                *digest = Digest::UNSAID;
+            }
             (node, source)
         }),
         path: change.path,
     };
-    let changes = changes(old, new).into_iter().enumerate().map(change).collect();
+    let changes: Vec<Change> = changes(old, new).into_iter().enumerate().map(change).collect();
     let start = Start::Base { version: from.to_string(), digest: tree_digest(old) };
-    build(start, changes, (new, new_vfs), options, spool, out)
+    let counts = Counts::of(&changes);
+    let files = (Files::of_base(old_vfs, old), Files::new(new_vfs, contents));
+    let delta = Delta::encode((&files.0, old), (&files.1, new), options)?;
+    let head = head(start, new, options);
+    let target = head.target;
+    let pieces = (delta.pieces.into_iter(), delta.memory);
+    let written = write_patch(out, spool, Outline { head, changes }, pieces, options.level, options.signers)?;
+    let report = BuildReport::new(written, &counts, target, options);
+    Ok(BuildReport { files: delta.files, sources: delta.sources, ..report })
 }
 
 /// Builds the full package of a tree, whose content is read from `vfs`.
@@ -90,41 +127,59 @@ pub fn build_full<V: Vfs>(
         before: None,
         after: Some((entry.node.clone(), sources.choose(index, &entry.path, &entry.node))),
     };
-    let changes = tree.entries().iter().enumerate().map(change).collect();
-    build(Start::Anything, changes, (tree, vfs), options, spool, out)
+    let changes: Vec<Change> = tree.entries().iter().enumerate().map(change).collect();
+    let counts = Counts::of(&changes);
+    let mut open = |change: &Change| -> io::Result<Box<dyn Read + '_>> {
+        let file = vfs.open(&Place::tree(&change.path), Access::Read);
+        Ok(Box::new(FileReader { vfs, file: file.map_err(|error| error.source)?, offset: 0 }))
+    };
+    let head = head(Start::Anything, tree, options);
+    let target = head.target;
+    let outline = Outline { head, changes };
+    let written = write_package(out, spool, outline, &mut open, options.level, options.signers)?;
+    Ok(BuildReport::new(written, &counts, target, options))
 }
 
-fn build<V: Vfs>(
-    start: Start,
-    changes: Vec<Change>,
-    (new, vfs): (&Manifest, &V),
-    options: &Options<'_>,
-    spool: &mut (impl Read + Write + Seek),
-    out: &mut dyn Write,
-) -> Result<BuildReport, Error> {
-    let count = |matching: &dyn Fn(&Change) -> bool| changes.iter().filter(|change| matching(change)).count();
-    let head = Head {
+fn head(start: Start, new: &Manifest, options: &Options<'_>) -> Head {
+    Head {
         start,
         to: options.to.clone(),
         target: tree_digest(new),
         architecture: options.architecture.clone(),
         policy: new.policy(),
         notes: options.notes.clone(),
-    };
-    let target = head.target;
-    let all = changes.len();
-    let added = count(&|change| change.before.is_none());
-    let removed = count(&|change| change.after.is_none());
-    let from_base = count(&|change| matches!(change.source(), Some(Source::Base(_))));
-    let duplicates = count(&|change| matches!(change.source(), Some(Source::Change(_))));
-    let mut open = |change: &Change| -> io::Result<Box<dyn Read + '_>> {
-        let file = vfs.open(&Place::tree(&change.path), Access::Read);
-        Ok(Box::new(FileReader { vfs, file: file.map_err(|error| error.source)?, offset: 0 }))
-    };
-    let outline = Outline { head, changes };
-    let written = write_package(out, spool, outline, &mut open, options.level, options.signers)?;
-    let signers = options.signers.iter().map(|key| key.public().id()).collect();
-    Ok(BuildReport { written, target, signers, changes: all, added, removed, from_base, duplicates })
+    }
+}
+
+impl BuildReport {
+    fn new(written: Written, counts: &Counts, target: Digest, options: &Options<'_>) -> Self {
+        let Counts { changes, added, removed, from_base, duplicates } = *counts;
+        let signers = options.signers.iter().map(|key| key.public().id()).collect();
+        let (files, sources) = (Vec::new(), Vec::new());
+        Self { written, target, signers, changes, added, removed, from_base, duplicates, files, sources }
+    }
+}
+
+/// What the changes are, in numbers.
+struct Counts {
+    changes: usize,
+    added: usize,
+    removed: usize,
+    from_base: usize,
+    duplicates: usize,
+}
+
+impl Counts {
+    fn of(changes: &[Change]) -> Self {
+        let count = |matching: &dyn Fn(&Change) -> bool| changes.iter().filter(|change| matching(change)).count();
+        Self {
+            changes: changes.len(),
+            added: count(&|change| change.before.is_none()),
+            removed: count(&|change| change.after.is_none()),
+            from_base: count(&|change| matches!(change.source(), Some(Source::Base(_)))),
+            duplicates: count(&|change| matches!(change.source(), Some(Source::Change(_)))),
+        }
+    }
 }
 
 /// Where contents can be had without sending them.

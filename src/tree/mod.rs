@@ -6,6 +6,7 @@
 mod check;
 mod copy;
 mod diff;
+mod files;
 mod index;
 mod read;
 mod scan;
@@ -16,6 +17,7 @@ mod walk;
 pub use check::{Depth, Verification, verify};
 pub use copy::{add_what_belongs, copy, copy_bytes};
 pub use diff::{Change, Described, changes, describe};
+pub use files::{Files, base_files};
 pub use index::Index;
 pub use read::{hash_file, metadata_of, node_at, node_of};
 pub use scan::{Walk, scan, scan_below, scan_indexed};

@@ -260,15 +260,11 @@ impl Prepared {
         let before = scan(&disk, &walk, &|_, _| ()).unwrap();
         let after = scan(&wanted, &walk, &|_, _| ()).unwrap();
         let mut package = Vec::new();
-        let how = BuildOptions {
-            to: "2.0.0".into(),
-            architecture: None,
-            notes: String::new(),
-            level: Level::Fast,
-            signers: &[],
-        };
+        // Small segments, so that there are several, and files of more than one.
+        let how =
+            BuildOptions { to: "2.0.0".into(), level: Level::Fast, segment: Some(700), ..BuildOptions::default() };
         let mut spool = Cursor::new(Vec::new());
-        build_patch(("1.0.0", &before), (&after, &wanted), &how, &mut spool, &mut package).unwrap();
+        build_patch(("1.0.0", &before, &disk), (&after, &wanted), &how, &mut spool, &mut package).unwrap();
         let package: Arc<[u8]> = package.into();
         let open = move || Ok(Box::new(Cursor::new(package.clone())) as Box<dyn Read>);
         let mut scenario = Scenario::new(&disk, "1.0.0", &before, open).unwrap();

@@ -12,7 +12,7 @@ use surefoot::limits::{JOURNAL_BLOCK, JOURNAL_BLOCKS};
 use surefoot::model::{
     Digest, Entry, Kind, Manifest, ManifestChange, Metadata, Node, PatchPackageInfo, Policy, Time, TreePath,
 };
-use surefoot::package::{Change, Head, Level, Outline, Package, Source, Start, write_package};
+use surefoot::package::{Change, Codec, Head, Level, Outline, Package, Source, Start, write_package, write_patch};
 use surefoot::transaction::{Method, Plan, Step};
 use surefoot::trust::{Keyring, PublicKey, SecretKey};
 
@@ -190,30 +190,80 @@ fn keys_and_packages(out: &mut BTreeMap<&'static str, String>) {
         Change {
             path: path("g"),
             before: Some(v1::node_digest(second, POLICY).fingerprint()),
-            after: Some((Node { leader: None, ..node }, Source::Base(path("d/f")))),
+            after: Some((Node { leader: None, ..node.clone() }, Source::Base(path("d/f")))),
         },
+        Change { path: path("h"), before: None, after: Some((file(b"abcabc!"), Source::Payload)) },
     ];
     let delta =
         changes.iter().map(|change| ManifestChange { path: change.path.clone(), after: change.node().cloned() });
     let target = v1::tree_digest(&tree.clone().with(delta).unwrap());
     let start = Start::Base { version: "2.0.0".into(), digest: v1::tree_digest(&tree) };
-    let patch = package(start, target, changes, &key);
+    let unsaid = |mut change: Change| {
+        if let Some((Node { kind: Kind::File { digest, .. }, .. }, _)) = &mut change.after {
+            *digest = Digest::UNSAID;
+        }
+        change
+    };
+    let patch = package(start, target, changes.into_iter().map(unsaid).collect(), &key);
     out.insert("package-manifest-patch", hex(&manifest_of(&patch)));
+    out.insert("package-patch", hex(&patch));
+}
+
+/// The segment of the patch: twice the old file, and a literal.
+fn twice() -> Vec<u8> {
+    use surefoot::codec::segment::{Lengths, encode};
+    use surefoot::model::{Coder, Extent, Method, Pack, Segment, Source};
+
+    struct Files;
+    impl Lengths for Files {
+        fn old_length(&self, file: u32) -> Option<u64> {
+            (file == 0).then_some(3)
+        }
+        fn new_length(&self, file: u32) -> Option<u64> {
+            (file == 0).then_some(7)
+        }
+    }
+
+    let streams: [&[u8]; 5] = [&[0, 3, 0, 3], &[0, 5], &[], &[], b"!"];
+    let pack = |stream: &&[u8]| Pack { coder: Coder::Stored, length: stream.len() as u64 };
+    let segment = Segment {
+        method: Method::Cover,
+        outputs: vec![Extent { file: 0, offset: 0, length: 7 }],
+        sources: vec![Source { extent: Extent { file: 0, offset: 0, length: 3 }, view: None }],
+        streams: streams.iter().map(|stream| stream.len() as u64).collect(),
+        packs: streams.iter().filter(|stream| !stream.is_empty()).map(pack).collect(),
+        joined: false,
+    };
+    [encode(&segment, &Files), streams.concat()].concat()
 }
 
 /// A package; it is read back and its signature verified.
 fn package(start: Start, target: Digest, changes: Vec<Change>, key: &SecretKey) -> Vec<u8> {
-    let to = if start == Start::Anything { "2.0.0" } else { "2.0.1" };
+    let patch = start != Start::Anything;
+    let to = if patch { "2.0.1" } else { "2.0.0" };
     let head =
         Head { start, to: to.into(), target, architecture: Some("x86_64".into()), policy: POLICY, notes: "".into() };
     let mut bytes = Vec::new();
+    let mut spool = Cursor::new(Vec::new());
     let mut open = |_: &Change| -> std::io::Result<Box<dyn Read>> { Ok(Box::new(&b"abc"[..])) };
     let outline = Outline { head, changes };
-    write_package(&mut bytes, &mut Cursor::new(Vec::new()), outline, &mut open, Level::Fast, &[key]).unwrap();
+    if patch {
+        let pieces = [(Codec::Delta, 7, twice())];
+        write_patch(&mut bytes, &mut spool, outline, (pieces.into_iter(), 1 << 20), Level::Fast, &[key]).unwrap();
+    } else {
+        write_package(&mut bytes, &mut spool, outline, &mut open, Level::Fast, &[key]).unwrap();
+    }
     let mut keyring = Keyring::new();
     keyring.insert(key.public()).unwrap();
     let verified = Package::open(bytes.as_slice()).unwrap().verify(&keyring).unwrap();
     assert_eq!(verified.id(), Digest::of(&manifest_of(&bytes)));
+    if patch {
+        let (promise, mut segments) = verified.into_segments();
+        assert_eq!(promise.contents().map(|content| content.size).sum::<u64>(), 7);
+        assert_eq!(segments.next_segment().unwrap().unwrap().1, twice());
+        assert!(segments.next_segment().unwrap().is_none());
+        return bytes;
+    }
     let (promise, mut payload) = verified.into_payload();
     while let Some(mut content) = payload.next_content().unwrap() {
         let mut read = Vec::new();
@@ -309,7 +359,7 @@ fn path(text: &str) -> TreePath {
 fn delta_segment() -> Vec<u8> {
     use surefoot::codec::segment::{Lengths, encode};
     use surefoot::delta::{Contents, Sink, decode};
-    use surefoot::model::{Coder, Digest, Extent, Method, Pack, Segment, Source};
+    use surefoot::model::{Coder, Extent, Method, Pack, Segment, Source};
 
     struct Letters;
     impl Contents for Letters {
@@ -347,7 +397,6 @@ fn delta_segment() -> Vec<u8> {
         streams: streams.iter().map(|stream| stream.len() as u64).collect(),
         packs: streams.iter().map(|stream| Pack { coder: Coder::Stored, length: stream.len() as u64 }).collect(),
         joined: false,
-        digest: Digest::of(new),
     };
     let mut made = Made(Vec::new());
     decode(&segment, &streams.concat(), &Letters, &[], 1 << 20, &mut made).unwrap();

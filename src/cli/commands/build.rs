@@ -48,6 +48,9 @@ pub(super) fn run(asked: &Build, output: &Output) -> Result<(), Error> {
         notes: asked.notes.clone().unwrap_or_default(),
         level: asked.level.into(),
         signers: &signers,
+        memory: None,
+        segment: None,
+        progress: None,
     };
     let meter = Meter::new(output);
     let old = old.map(|path| read_tree(path, asked.identity, &meter)).transpose()?;
@@ -59,7 +62,9 @@ pub(super) fn run(asked: &Build, output: &Output) -> Result<(), Error> {
     let mut out = BufWriter::with_capacity(limits::COPY_BUFFER, draft.file()?);
     let report = match (&old, &from) {
         (None, _) => build_full(&new.1, &new.0, &options, &mut spool, &mut out)?,
-        (Some((_, old)), Some(from)) => build_patch((from, old), (&new.1, &new.0), &options, &mut spool, &mut out)?,
+        (Some((vfs, old)), Some(from)) => {
+            build_patch((from, old, vfs), (&new.1, &new.0), &options, &mut spool, &mut out)?
+        }
         (Some(_), None) => return Err(usage("a patch needs the version that it starts from: --from")),
     };
     out.flush().map_err(|error| failed("write", &asked.output, error))?;
@@ -69,6 +74,7 @@ pub(super) fn run(asked: &Build, output: &Output) -> Result<(), Error> {
         let proof = Proof {
             package: draft.temporary(),
             old: old.as_ref().map(|(vfs, manifest)| (from.as_deref().unwrap_or_default(), manifest, vfs)),
+            sources: &report.sources,
             new: &new.1,
             signers: &signers,
         };

@@ -8,9 +8,10 @@ use crate::cli::files::{Draft, failed, open_package};
 use crate::cli::output::{Output, bytes};
 use crate::cli::progress::Meter;
 use crate::crashtest::{Act, After, Before, Case, Exploration, Promise, Scenario, Violation};
+use crate::device::{Engine, read_sources};
 use crate::error::{Code, Error};
 use crate::limits;
-use crate::model::{Finding, Manifest, ManifestChange, TreePath};
+use crate::model::{Digest, Finding, Manifest, ManifestChange, TreePath};
 use crate::package::{self, Package, Start};
 use crate::tree::{self, Depth, Walk};
 use crate::vfs::sim::{Budget, Faults, Profile, SimVfs};
@@ -141,6 +142,10 @@ fn prepare(asked: &Crashtest, output: &Output) -> Result<(Scenario, Tested, u64)
         }
     };
     let mut paths: BTreeSet<TreePath> = BTreeSet::new();
+    if promise.head().start != Start::Anything {
+        let package = Package::open(open_package(&asked.package)?)?.accept_unsigned()?;
+        paths.extend(read_sources(package, &old)?);
+    }
     if let Some(new) = &new {
         paths.extend(tree::changes(&old, new).into_iter().map(|change| change.path));
     }
@@ -177,8 +182,8 @@ fn prepare(asked: &Crashtest, output: &Output) -> Result<(Scenario, Tested, u64)
         Ok(Box::new(std::io::BufReader::with_capacity(limits::COPY_BUFFER, file)) as Box<dyn Read>)
     };
     let scenario = Scenario::new(&disk, &from, &old, open)?;
-    if let Some(new) = &new {
-        require_new(&scenario, new, &paths)?;
+    if new.is_some() {
+        require_new(&scenario, promise.head().target, &paths)?;
     }
     let tested = Tested {
         package: asked.package.display().to_string(),
@@ -195,7 +200,7 @@ fn prepare(asked: &Crashtest, output: &Output) -> Result<(Scenario, Tested, u64)
 }
 
 /// Without a crash, the tree must become what the package promises.
-fn require_new(scenario: &Scenario, new: &Manifest, paths: &BTreeSet<TreePath>) -> Result<(), Error> {
+fn require_new(scenario: &Scenario, target: Digest, paths: &BTreeSet<TreePath>) -> Result<(), Error> {
     let disk = scenario.disk.fork();
     match scenario.perform(Act::Apply, &disk) {
         (Promise::New, None) => {}
@@ -203,7 +208,11 @@ fn require_new(scenario: &Scenario, new: &Manifest, paths: &BTreeSet<TreePath>) 
         (promise, None) => return Err(Error::new(Code::Internal, format!("an update that promises {promise:?}"))),
     }
     let paths: Vec<TreePath> = paths.iter().cloned().collect();
-    let verified = tree::verify(&disk, new, false, Depth::Touched(&paths), &|_, _| ())?;
+    let (generation, new) = Engine::open(disk.clone())?.expected()?;
+    if generation.digest != Some(target) {
+        return Err(Error::new(Code::Violation, "the tree that is recorded is not the one that the package promises"));
+    }
+    let verified = tree::verify(&disk, &new, false, Depth::Touched(&paths), &|_, _| ())?;
     let findings: Vec<Finding> = verified.findings;
     if findings.is_empty() {
         return Ok(());

@@ -9,7 +9,7 @@ use crate::device::{Observer as _, Phase, Progress};
 use crate::error::Error;
 use crate::limits;
 use crate::model::{Digest, Kind, TreePath};
-use crate::package::{Change, Package, PackageError, Payload, Promise, Source, Start};
+use crate::package::{Change, Package, PackageError, Promise, Source, Start, Verified};
 use crate::trust::Keyring;
 use serde::Serialize;
 use std::io::Read;
@@ -71,8 +71,7 @@ pub(super) fn run(asked: &Inspect, output: &Output) -> Result<(), Error> {
             (package.verify(&keyring)?, "signature")
         };
         let (id, signer) = (package.id(), package.signer());
-        let (promise, payload) = package.into_payload();
-        read_through(payload, &promise, &Meter::new(output))?;
+        let promise = read_through(package, &Meter::new(output))?;
         (promise, Some(id), signer, verified)
     };
     let head = promise.head();
@@ -113,9 +112,19 @@ pub(super) fn run(asked: &Inspect, output: &Output) -> Result<(), Error> {
 }
 
 /// Reads everything, so that everything has been checked.
-fn read_through<R: Read>(mut payload: Payload<R>, promise: &Promise, meter: &Meter<'_>) -> Result<(), Error> {
-    let total = promise.payload_bytes();
+fn read_through<R: Read>(package: Package<R, Verified>, meter: &Meter<'_>) -> Result<Promise, Error> {
     let mut done = 0;
+    if package.promise().head().start != Start::Anything {
+        let total = package.promise().packed_bytes();
+        let (promise, mut segments) = package.into_segments();
+        while let Some((segment, _)) = segments.next_segment()? {
+            done += segment.packed;
+            meter.report(Progress { phase: Phase::Verify, done, total });
+        }
+        return Ok(promise);
+    }
+    let total = package.promise().payload_bytes();
+    let (promise, mut payload) = package.into_payload();
     let mut buffer = vec![0; limits::COPY_BUFFER];
     while let Some(mut content) = payload.next_content()? {
         loop {
@@ -127,7 +136,7 @@ fn read_through<R: Read>(mut payload: Payload<R>, promise: &Promise, meter: &Met
             meter.report(Progress { phase: Phase::Verify, done, total });
         }
     }
-    Ok(())
+    Ok(promise)
 }
 
 fn tell(inspected: &Inspected, output: &Output) {
@@ -176,7 +185,8 @@ fn item<'a>(change: &'a Change, promise: &'a Promise) -> Item<'a> {
         (Kind::File { .. }, Some(_)) => "hard-link",
     };
     if let Kind::File { size, digest } = &node.kind {
-        (item.size, item.digest) = (Some(*size), Some(*digest));
+        item.size = Some(*size);
+        item.digest = Some(*digest).filter(|digest| *digest != Digest::UNSAID);
     }
     if !matches!(node.kind, Kind::Symlink { .. }) {
         item.mode = Some(format!("{:04o}", node.metadata.mode));

@@ -6,11 +6,15 @@ mod index;
 mod journal;
 mod package;
 mod state;
+mod unpacked;
 
 pub use index::{INDEX_MAGIC, IndexEntry, decode_index, encode_index, index_key};
 pub use journal::{Method, PLAN_MAGIC, Plan, PlanHeader, Record, Recovery, Step, Work};
 pub use package::{Change, PACKAGE_DOMAIN, PackageKind, PackageManifest, Segment, Source};
 pub use state::{GENERATION_MAGIC, Generation};
+pub use unpacked::{
+    UNPACKED_RECORD, UNPACKED_START, Unpacked, decode_unpacked, encode_unpacked, encode_unpacked_segment,
+};
 
 use crate::codec::{DecodeError, decode_prefix, encode_into};
 use crate::limits;

@@ -55,10 +55,11 @@ pub enum PackageKind {
 pub struct Change {
     /// Where.
     pub path: Vec<u8>,
-    /// First four bytes of the node digest of what the base holds there, little-endian; nothing if it holds nothing.
-    /// Only to say which path differs: the digest of the base is what counts.
-    pub before: Option<u32>,
-    /// What it becomes, and where its content comes from; nothing if it is removed.
+    /// First byte of the node digest of what the base holds there; nothing if it holds nothing. Only to say which path
+    /// differs: the digest of the base is what counts.
+    pub before: Option<u8>,
+    /// What it becomes, and where its content comes from; nothing if it is removed. In a patch the digest of a file is
+    /// zeros: it follows from the base and the payload, and the digest of the target covers it.
     pub after: Option<(Node, Source)>,
 }
 
@@ -67,7 +68,7 @@ pub struct Change {
 pub enum Source {
     /// Variant 0: it has none (a directory, a link), or it is another name of its hard-link leader.
     None,
-    /// Variant 1: the next content of the payload, in the order of the changes.
+    /// Variant 1: the payload makes it. In a full package it is the next content, in the order of the changes.
     Payload,
     /// Variant 2: the base holds it at this path.
     Base(Vec<u8>),
@@ -78,7 +79,8 @@ pub enum Source {
 /// One independent piece of the payload.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Segment {
-    /// How it is coded. 0: stored; 1: one zstd frame. More may come.
+    /// How it is coded. Of a full package, 0: stored; 1: one zstd frame. Of a patch, 2: the views; 3: a segment of a
+    /// delta; 4: one that uses LZMA. More may come.
     pub codec: u16,
     /// Bytes in the container.
     pub packed: u64,

@@ -72,7 +72,8 @@ impl<F: Fn(u64, u64) -> bool + Sync> Progress for F {
 }
 
 /// How the bytes of a new file come about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Way {
     /// It has no bytes.
     Empty,

@@ -4,7 +4,7 @@ use super::cover::Cover;
 use super::pack::{self, Kind, Packed};
 use super::{Corpus, Level};
 use crate::limits::PATCH_JOINED;
-use crate::model::{COVER_STREAMS, Digest, Extent, Method, Segment, Source};
+use crate::model::{COVER_STREAMS, Extent, Method, Segment, Source};
 use rayon::prelude::*;
 use std::collections::BTreeSet;
 
@@ -40,13 +40,11 @@ pub(super) fn cover_segment(
         places.get(place).map_or(0, |(start, position)| position + (at - start))
     };
     let mut streams: [Vec<u8>; COVER_STREAMS] = Default::default();
-    let mut hasher = crate::model::Hasher::new();
     let mut writer = Writer { streams: &mut streams, same: 0, differing: 0, last: 0 };
     let mut literal = 0;
     let mut next = covers.iter().peekable();
     for (extent, start) in outputs {
         let (mut at, end) = (*start, *start + extent.length as usize);
-        hasher.update(&new.bytes[at..end]);
         while at < end {
             let Some(cover) = next.peek().filter(|cover| cover.new < end) else {
                 literal += end - at;
@@ -71,7 +69,6 @@ pub(super) fn cover_segment(
         streams: streams.iter().map(|stream| stream.len() as u64).collect(),
         packs: packs.iter().map(Packed::pack).collect(),
         joined,
-        digest: hasher.finish(),
     };
     (segment, body)
 }
@@ -171,7 +168,6 @@ pub(super) fn history_segment(
         streams: vec![content.len() as u64],
         packs: if content.is_empty() { Vec::new() } else { vec![packed.pack()] },
         joined: false,
-        digest: Digest::of(&content),
     };
     let body = if content.is_empty() { Vec::new() } else { packed.bytes };
     Some((segment, body))

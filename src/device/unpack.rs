@@ -1,0 +1,639 @@
+//! Unpacking: the contents of a patch are made before its transaction, in slots of a folder that a crash leaves behind.
+//!
+//! Segments are decoded by several threads while the next ones arrive. What a segment has made is noted, but not synced:
+//! after a crash it is read back and counts only if it is what was noted, so an interrupted update goes on at the first
+//! segment that is not on the disk. Nothing of the tree is touched. Whether the contents are the promised ones the
+//! digest of the target tells; here it is made sure that they come from old content that is what it should be.
+
+use super::layout::{self, Id};
+use super::observer::{Observer, Phase, Progress};
+use super::stage::is_hole;
+use super::{store, sweep};
+use crate::codec::segment::{self, Lengths};
+use crate::codec::v1::{self, Unpacked};
+use crate::delta::{self, Contents, DeltaError};
+use crate::error::{Code, Error, Finding};
+use crate::limits;
+use crate::model::{Coder, Difference, Digest, Extent, Hasher, Kind, Manifest, Relocation, Segment, TreePath};
+use crate::package::{self, Codec, Package, Segments, Verified};
+use crate::tree::{Files, base_files, hash_file};
+use crate::vfs::{Access, FileType, Place, Vfs};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::io::{self, Read};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+
+/// Bytes that are read back at a time.
+const CHUNK: usize = 64 << 10;
+
+/// A folder with contents of one package.
+#[derive(Debug)]
+pub(super) struct Folder {
+    pub(super) id: Id,
+    /// What an earlier try has noted.
+    done: BTreeMap<u32, u32>,
+    /// Bytes that are in its slots already.
+    pub(super) bytes: u64,
+}
+
+/// Looks for the folder that an earlier try with this package has left, and removes those of other packages.
+pub(super) fn find<V: Vfs>(vfs: &V, package: Digest, base: Id, finished: Option<Id>) -> Result<Option<Folder>, Error> {
+    let mut found = None;
+    for id in sweep::unpacked(vfs, base, finished)? {
+        match read(vfs, id)? {
+            Some(unpacked) if unpacked.package == package && found.is_none() => {
+                let mut bytes = 0;
+                for name in vfs.list(&layout::slots(id)).unwrap_or_default() {
+                    let at = layout::slots(id).path.join(&name).map(|path| Place { root: layout::root().root, path });
+                    bytes += at.ok().and_then(|at| vfs.stat(&at).ok()?).map_or(0, |stat| stat.size);
+                }
+                found = Some(Folder { id, done: unpacked.segments, bytes });
+            }
+            _ => sweep::remove_unpacked(vfs, id)?,
+        }
+    }
+    Ok(found)
+}
+
+/// The old files that the segments of a patch read, sorted.
+pub fn read_sources<R: Read>(package: Package<R, Verified>, base: &Manifest) -> Result<Vec<TreePath>, Error> {
+    struct Sizes(Vec<u64>, Vec<u64>);
+
+    impl Lengths for Sizes {
+        fn old_length(&self, file: u32) -> Option<u64> {
+            self.0.get(file as usize).copied()
+        }
+
+        fn new_length(&self, file: u32) -> Option<u64> {
+            self.1.get(file as usize).copied()
+        }
+    }
+
+    let (promise, mut segments) = package.into_segments();
+    let (paths, old): (Vec<&TreePath>, _) = base_files(base).unzip();
+    let sizes = Sizes(old, promise.contents().map(|content| content.size).collect());
+    let mut read = BTreeSet::new();
+    while let Some((promised, bytes)) = segments.next_segment()? {
+        if promised.codec != Codec::Views {
+            let malformed = |error: crate::codec::DecodeError| bad("a segment").because(error);
+            let (header, _) = segment::decode(&bytes, &sizes).map_err(malformed)?;
+            read.extend(header.sources.iter().map(|source| source.extent.file));
+        }
+    }
+    Ok(read.into_iter().filter_map(|file| paths.get(file as usize).map(|path| (*path).clone())).collect())
+}
+
+/// Removes what was unpacked for a transaction from this generation.
+pub(super) fn forget<V: Vfs>(vfs: &V, base: Id, finished: Option<Id>) -> Result<(), Error> {
+    sweep::unpacked(vfs, base, finished)?.into_iter().try_for_each(|id| sweep::remove_unpacked(vfs, id))
+}
+
+fn read<V: Vfs>(vfs: &V, id: Id) -> Result<Option<Unpacked>, Error> {
+    let most = v1::UNPACKED_START + 2 * limits::SEGMENTS * v1::UNPACKED_RECORD;
+    Ok(v1::decode_unpacked(&store::read_file(vfs, &layout::unpacked(id), most as u64)?))
+}
+
+/// What is to be unpacked.
+pub(super) struct Task<'a> {
+    /// The name of the package.
+    pub(super) package: Digest,
+    /// The generation that it starts from, and what that holds.
+    pub(super) base: (Id, &'a Manifest),
+    /// Paths whose content has been compared with that already.
+    pub(super) known: HashSet<&'a TreePath>,
+    /// Lengths of the contents, by number.
+    pub(super) sizes: Vec<u64>,
+    /// Most memory that a segment may take.
+    pub(super) memory: u64,
+}
+
+/// Makes all contents, content `n` in slot `n`. Gives the folder, and the digest of each.
+pub(super) fn run<V: Vfs, R: Read>(
+    vfs: &V,
+    folder: Option<Folder>,
+    task: Task<'_>,
+    segments: &mut Segments<R>,
+    observer: &dyn Observer,
+) -> Result<(Id, Vec<Digest>), Error> {
+    let id = vfs.fresh_id()?;
+    let resumed = folder.is_some();
+    let done = match folder {
+        Some(folder) => {
+            vfs.rename(&layout::generation(folder.id), &layout::generation(id), crate::vfs::Rename::NoReplace)?;
+            sweep::strip(vfs, id)?;
+            make_ready(vfs, id, task.sizes.len())?;
+            folder.done
+        }
+        None => {
+            vfs.mkdir(&layout::generation(id))?;
+            let start = v1::encode_unpacked(task.package, task.base.0);
+            store::write_file(vfs, &layout::unpacked(id), &start)?;
+            BTreeMap::new()
+        }
+    };
+    store::ensure_bare_dir(vfs, &layout::slots(id))?;
+    let at = layout::unpacked(id);
+    let log = vfs.open(&at, Access::Write)?;
+    let end = vfs.stat(&at)?.map_or(0, |stat| stat.size);
+    let records = end.saturating_sub(v1::UNPACKED_START as u64).div_ceil(v1::UNPACKED_RECORD as u64);
+    let unpacker = Unpacker {
+        vfs,
+        id,
+        old: Files::of_base(vfs, task.base.1),
+        targets: task.sizes.iter().map(|_| Mutex::default()).collect(),
+        compared: Mutex::default(),
+        log: Mutex::new((log, v1::UNPACKED_START as u64 + records * v1::UNPACKED_RECORD as u64)),
+        made: AtomicU64::new(0),
+        total: task.sizes.iter().sum(),
+        resumed,
+        done,
+        observer,
+        task,
+    };
+    unpacker.read_all(segments)?;
+    Ok((id, unpacker.digests()?))
+}
+
+/// Leaves in the slots only what an earlier try may have made of contents, and that open to be written.
+fn make_ready<V: Vfs>(vfs: &V, id: Id, contents: usize) -> Result<(), Error> {
+    let slots = layout::slots(id);
+    if vfs.stat(&slots)?.is_none() {
+        return Ok(());
+    }
+    let mut names = vfs.list(&slots)?;
+    names.sort();
+    for name in names {
+        let path = slots.path.join(&name).map_err(|error| Error::new(Code::Internal, "a slot").because(error))?;
+        let at = Place { root: slots.root, path };
+        let number = std::str::from_utf8(&name).ok().and_then(|name| name.parse::<usize>().ok());
+        match vfs.stat(&at)? {
+            Some(stat) if stat.kind == FileType::File && number.is_some_and(|number| number < contents) => {
+                if stat.mode & 0o600 != 0o600 {
+                    vfs.set_mode(&at, 0o600)?;
+                }
+            }
+            _ => sweep::remove_object(vfs, id, &at)?,
+        }
+    }
+    Ok(())
+}
+
+struct Unpacker<'a, V: Vfs> {
+    vfs: &'a V,
+    id: Id,
+    task: Task<'a>,
+    old: Files<'a, V>,
+    targets: Vec<Mutex<Target<V::File>>>,
+    /// Old files whose content was compared with what is recorded.
+    compared: Mutex<HashSet<u32>>,
+    /// The record, and where its end is.
+    log: Mutex<(V::File, u64)>,
+    done: BTreeMap<u32, u32>,
+    /// May there be slots with something in them?
+    resumed: bool,
+    made: AtomicU64,
+    total: u64,
+    observer: &'a dyn Observer,
+}
+
+/// A content that is being made.
+struct Target<F> {
+    digest: Option<Digest>,
+    /// Of one that several segments make.
+    parts: Option<Parts<F>>,
+}
+
+impl<F> Default for Target<F> {
+    fn default() -> Self {
+        Self { digest: None, parts: None }
+    }
+}
+
+struct Parts<F> {
+    file: Arc<F>,
+    /// Parts that are there, but not hashed, by where they begin.
+    waiting: BTreeMap<u64, u64>,
+    /// How far it is hashed, and the hash; nothing while a thread has it.
+    hashed: u64,
+    hasher: Option<Hasher>,
+}
+
+/// A segment that has arrived.
+struct Job {
+    number: u32,
+    header: Segment,
+    bytes: Vec<u8>,
+    /// Where in these the body begins.
+    body: usize,
+    views: Arc<Vec<Relocation>>,
+}
+
+/// Which parts of the contents the segments so far make: each must be made once.
+#[derive(Default)]
+struct Claims(HashMap<u32, BTreeMap<u64, u64>>);
+
+impl Claims {
+    fn claim(&mut self, extent: Extent) -> Result<(), Error> {
+        let parts = self.0.entry(extent.file).or_default();
+        let before = parts.range(..=extent.offset).next_back().map_or(0, |(_, end)| *end);
+        let after = parts.range(extent.offset..).next().map_or(u64::MAX, |(start, _)| *start);
+        let end = extent.offset + extent.length;
+        if extent.length == 0 || before > extent.offset || end > after {
+            return Err(bad("a segment makes what another one makes, or nothing"));
+        }
+        parts.insert(extent.offset, end);
+        // Neighbours become one, so that a large file takes no memory for each of its parts.
+        if let Some((start, end)) = parts.range(..extent.offset).next_back().map(|(start, end)| (*start, *end))
+            && end == extent.offset
+        {
+            parts.remove(&extent.offset);
+            parts.insert(start, extent.offset + extent.length);
+        }
+        Ok(())
+    }
+}
+
+fn bad(what: &str) -> Error {
+    Error::new(Code::PackageFormat, format!("the package is malformed: {what}"))
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl<V: Vfs> Lengths for Unpacker<'_, V> {
+    fn old_length(&self, file: u32) -> Option<u64> {
+        self.old.length(file)
+    }
+
+    fn new_length(&self, file: u32) -> Option<u64> {
+        self.task.sizes.get(file as usize).copied()
+    }
+}
+
+impl<V: Vfs> Unpacker<'_, V> {
+    fn read_all<R: Read>(&self, segments: &mut Segments<R>) -> Result<(), Error> {
+        for (number, _) in self.task.sizes.iter().enumerate().filter(|(_, size)| **size == 0) {
+            let slot = layout::slot(self.id, number as u32);
+            if !self.resumed || self.vfs.stat(&slot)?.is_none() {
+                self.vfs.create(&slot)?;
+            }
+            lock(&self.targets[number]).digest = Some(Digest::of(b""));
+        }
+        // As many at a time as the memory of a small machine holds.
+        let at_once = usize::try_from(limits::UNPACK_MEMORY / self.task.memory.max(1)).unwrap_or(1);
+        let threads = self.vfs.threads().min(at_once).min(limits::WRITERS);
+        if threads <= 1 {
+            return self.arrive(segments, &mut |job| self.make(&job));
+        }
+        let failed = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let (sender, receiver) = sync_channel(0);
+            let receiver = Arc::new(Mutex::new(receiver));
+            let mut workers = Vec::new();
+            for _ in 0..threads {
+                let (receiver, failed) = (Arc::clone(&receiver), &failed);
+                let started = thread::Builder::new().spawn_scoped(scope, move || self.work(&receiver, failed));
+                workers.extend(started.ok());
+            }
+            drop(receiver);
+            let alone = workers.is_empty();
+            let gone = || Error::new(Code::Internal, "all workers are gone");
+            let arrived = self.arrive(segments, &mut |job| match alone {
+                true => self.make(&job),
+                false => sender.send(job).map_err(|_| gone()),
+            });
+            drop(sender);
+            let mut first = None;
+            for worker in workers {
+                match worker.join() {
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => first = first.or(Some(error)),
+                    Err(_) => first = first.or_else(|| Some(Error::new(Code::Internal, "a worker has panicked"))),
+                }
+            }
+            // What stopped a worker has stopped the arrival.
+            first.map_or(arrived, Err)
+        })
+    }
+
+    fn work(&self, jobs: &Mutex<Receiver<Job>>, failed: &AtomicBool) -> Result<(), Error> {
+        loop {
+            let next = lock(jobs).recv();
+            let Ok(job) = next else { return Ok(()) };
+            if failed.load(Ordering::Relaxed) {
+                return Ok(());
+            }
+            if let Err(error) = self.make(&job) {
+                failed.store(true, Ordering::Relaxed);
+                return Err(error);
+            }
+        }
+    }
+
+    /// Reads the segments as they come and hands them on.
+    fn arrive<R: Read>(
+        &self,
+        segments: &mut Segments<R>,
+        hand_on: &mut dyn FnMut(Job) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let malformed = |error: crate::codec::DecodeError| bad("a segment").because(error);
+        let mut views = Arc::new(Vec::new());
+        let mut claims = Claims::default();
+        let mut number = 0;
+        while let Some((promised, bytes)) = segments.next_segment()? {
+            if promised.codec == Codec::Views {
+                let (coder, packed) = segment::decode_packed_views(&bytes).map_err(malformed)?;
+                let length = usize::try_from(promised.unpacked).unwrap_or(usize::MAX);
+                let plain = delta::unpack(coder, packed, length).map_err(delta_error)?;
+                views = Arc::new(segment::decode_views(&plain, self).map_err(malformed)?);
+                continue;
+            }
+            let (header, body) = segment::decode(&bytes, self).map_err(malformed)?;
+            self.check(&promised, &header, body)?;
+            header.outputs.iter().try_for_each(|output| claims.claim(*output))?;
+            hand_on(Job { number, header, bytes, body, views: Arc::clone(&views) })?;
+            number += 1;
+        }
+        Ok(())
+    }
+
+    /// Is a segment what the manifest says of it?
+    fn check(&self, promised: &package::Segment, header: &Segment, body: usize) -> Result<(), Error> {
+        let lzma = header.packs.iter().any(|pack| matches!(pack.coder, Coder::Lzma { .. }));
+        if lzma && promised.codec != Codec::DeltaLzma {
+            return Err(bad("a segment uses another coder than the manifest says"));
+        }
+        if promised.unpacked != header.output_length() || promised.packed != body as u64 + header.body_length() {
+            return Err(bad("a segment is not as long as the manifest says"));
+        }
+        Ok(())
+    }
+
+    fn make(&self, job: &Job) -> Result<(), Error> {
+        let noted = self.done.get(&job.number);
+        if let Some(noted) = noted
+            && self.read_back(&job.header, *noted)?
+        {
+            return Ok(());
+        }
+        for source in &job.header.sources {
+            self.compare(source.extent.file)?;
+        }
+        let mut maker = Maker { unpacker: self, outputs: &job.header.outputs, at: None, checksum: 0 };
+        let allowed = self.task.memory.saturating_sub(job.body as u64);
+        delta::decode(&job.header, &job.bytes[job.body..], &self.old, &job.views, allowed, &mut maker)
+            .map_err(delta_error)?;
+        maker.end()?;
+        let record = v1::encode_unpacked_segment(job.number, maker.checksum);
+        let mut log = lock(&self.log);
+        self.vfs.write_at(&log.0, log.1, &record)?;
+        log.1 += record.len() as u64;
+        Ok(())
+    }
+
+    /// Is an old file what the package starts from? Each is read once, unless that has been found out already.
+    fn compare(&self, file: u32) -> Result<(), Error> {
+        let path = self.old.path(file).ok_or_else(|| bad("a segment reads a file that is not there"))?;
+        if self.task.known.contains(path) || lock(&self.compared).contains(&file) {
+            return Ok(());
+        }
+        let at = Place::tree(path);
+        let size = self.vfs.stat(&at)?.filter(|stat| stat.kind == FileType::File).map(|stat| stat.size);
+        let same = match (size, self.task.base.1.get(path).map(|node| &node.kind)) {
+            (Some(size), Some(Kind::File { size: recorded, digest })) if size == *recorded => {
+                hash_file(self.vfs, &at)?.1 == *digest
+            }
+            _ => false,
+        };
+        if !same {
+            let difference = if size.is_none() { Difference::Missing } else { Difference::Content };
+            let finding = Finding { path: path.clone(), difference };
+            let message = format!("{path} is not what the package starts from");
+            return Err(Error::new(Code::Changed, message).listing(vec![finding]));
+        }
+        lock(&self.compared).insert(file);
+        Ok(())
+    }
+
+    /// Is what a segment has made in an earlier try there? Then it counts, and is not made again.
+    fn read_back(&self, header: &Segment, noted: u32) -> Result<bool, Error> {
+        let mut checksum = 0;
+        let mut whole = Vec::new();
+        let mut buffer = vec![0; CHUNK];
+        for output in &header.outputs {
+            let slot = layout::slot(self.id, output.file);
+            let size = self.vfs.stat(&slot)?.map(|stat| stat.size);
+            if size != self.new_length(output.file) {
+                return Ok(false);
+            }
+            let file = self.vfs.open(&slot, Access::Read)?;
+            let mut hasher = Hasher::new();
+            let mut at = output.offset;
+            let end = output.offset + output.length;
+            while at < end {
+                let most = buffer.len().min(usize::try_from(end - at).unwrap_or(usize::MAX));
+                let read = self.vfs.read_at(&file, at, &mut buffer[..most])?;
+                if read == 0 {
+                    return Ok(false);
+                }
+                checksum = crc32c::crc32c_append(checksum, &buffer[..read]);
+                if self.is_whole(output) {
+                    hasher.update(&buffer[..read]);
+                }
+                at += read as u64;
+            }
+            whole.push(hasher.finish());
+        }
+        if checksum != noted {
+            return Ok(false);
+        }
+        for (output, digest) in header.outputs.iter().zip(whole) {
+            if self.is_whole(output) {
+                lock(&self.targets[output.file as usize]).digest = Some(digest);
+            } else {
+                drop(self.open_target(output.file)?);
+                self.end_part(output, None)?;
+            }
+            self.told(output.length)?;
+        }
+        Ok(true)
+    }
+
+    fn is_whole(&self, output: &Extent) -> bool {
+        output.offset == 0 && self.new_length(output.file) == Some(output.length)
+    }
+
+    /// Opens a content that is made in parts, if it is not open.
+    fn open_target(&self, content: u32) -> Result<MutexGuard<'_, Target<V::File>>, Error> {
+        let mut target = lock(&self.targets[content as usize]);
+        if target.parts.is_none() {
+            let slot = layout::slot(self.id, content);
+            let there = self.resumed && self.vfs.stat(&slot)?.is_some();
+            let file = Arc::new(if there { self.vfs.open(&slot, Access::Write)? } else { self.vfs.create(&slot)? });
+            self.vfs.set_len(&file, self.new_length(content).unwrap_or(0))?;
+            let (waiting, hasher) = (BTreeMap::new(), Some(Hasher::new()));
+            target.parts = Some(Parts { file, waiting, hashed: 0, hasher });
+        }
+        Ok(target)
+    }
+
+    /// The file that a part goes into, and the hash if it is the next part to be hashed.
+    fn open_part(&self, output: &Extent) -> Result<(Arc<V::File>, Option<Hasher>), Error> {
+        let mut target = self.open_target(output.file)?;
+        let parts = target.parts.as_mut().ok_or_else(|| Error::new(Code::Internal, "no such part"))?;
+        let hasher = if parts.hashed == output.offset { parts.hasher.take() } else { None };
+        Ok((Arc::clone(&parts.file), hasher))
+    }
+
+    /// Notes that a part is there; `hasher` has read it, or nobody has. Then reads what can be hashed now.
+    fn end_part(&self, output: &Extent, mut hasher: Option<Hasher>) -> Result<(), Error> {
+        let size = self.new_length(output.file).unwrap_or(0);
+        let mut hashed = output.offset + output.length;
+        if hasher.is_none() {
+            let mut target = lock(&self.targets[output.file as usize]);
+            let parts = target.parts.as_mut().ok_or_else(|| Error::new(Code::Internal, "no such part"))?;
+            parts.waiting.insert(output.offset, hashed);
+            let next = parts.hashed;
+            if next == output.offset || parts.waiting.contains_key(&next) {
+                hasher = parts.hasher.take();
+            }
+            hashed = next;
+        }
+        let mut buffer = Vec::new();
+        while let Some(mut state) = hasher.take() {
+            let (file, next) = {
+                let mut target = lock(&self.targets[output.file as usize]);
+                if hashed == size {
+                    *target = Target { digest: Some(state.finish()), parts: None };
+                    return Ok(());
+                }
+                let parts = target.parts.as_mut().ok_or_else(|| Error::new(Code::Internal, "no such part"))?;
+                match parts.waiting.remove(&hashed) {
+                    Some(next) => (Arc::clone(&parts.file), next),
+                    None => {
+                        (parts.hashed, parts.hasher) = (hashed, Some(state));
+                        return Ok(());
+                    }
+                }
+            };
+            buffer.resize(CHUNK, 0);
+            while hashed < next {
+                let most = buffer.len().min(usize::try_from(next - hashed).unwrap_or(usize::MAX));
+                let read = self.vfs.read_at(&file, hashed, &mut buffer[..most])?;
+                if read == 0 {
+                    return Err(Error::new(Code::Foreign, "what was unpacked is cut short"));
+                }
+                state.update(&buffer[..read]);
+                hashed += read as u64;
+            }
+            hasher = Some(state);
+        }
+        Ok(())
+    }
+
+    fn told(&self, bytes: u64) -> Result<(), Error> {
+        let done = self.made.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        self.observer.report(Progress { phase: Phase::Stage, done, total: self.total });
+        if self.observer.cancelled() { Err(Error::new(Code::Cancelled, "stopped on request")) } else { Ok(()) }
+    }
+
+    fn digests(&self) -> Result<Vec<Digest>, Error> {
+        let missing = || Error::new(Code::PackagePartial, "the package does not hold all that it promises");
+        self.targets.iter().map(|target| lock(target).digest.ok_or_else(missing)).collect()
+    }
+}
+
+/// Writes what one segment makes.
+struct Maker<'a, V: Vfs> {
+    unpacker: &'a Unpacker<'a, V>,
+    outputs: &'a [Extent],
+    at: Option<Making<V>>,
+    checksum: u32,
+}
+
+/// The output that is being written.
+struct Making<V: Vfs> {
+    output: usize,
+    offset: u64,
+    file: Arc<V::File>,
+    /// May stretches of zeros be left out?
+    fresh: bool,
+    /// Was the last piece left out?
+    hole: bool,
+    whole: bool,
+    hasher: Option<Hasher>,
+}
+
+impl<V: Vfs> Maker<'_, V> {
+    fn begin(&mut self, number: usize) -> Result<(), Error> {
+        self.end()?;
+        let output = self.outputs.get(number).ok_or_else(|| bad("a segment makes more than it says"))?;
+        let unpacker = self.unpacker;
+        let whole = unpacker.is_whole(output);
+        let (file, hasher) = if whole {
+            let slot = layout::slot(unpacker.id, output.file);
+            if unpacker.resumed && unpacker.vfs.stat(&slot)?.is_some() {
+                unpacker.vfs.remove_file(&slot)?;
+            }
+            (Arc::new(unpacker.vfs.create(&slot)?), Some(Hasher::new()))
+        } else {
+            unpacker.open_part(output)?
+        };
+        let fresh = whole || !unpacker.resumed;
+        self.at = Some(Making { output: number, offset: output.offset, file, fresh, hole: false, whole, hasher });
+        Ok(())
+    }
+
+    fn take(&mut self, number: usize, bytes: &[u8]) -> Result<(), Error> {
+        if self.at.as_ref().is_none_or(|making| making.output != number) {
+            self.begin(number)?;
+        }
+        let Some(making) = &mut self.at else { return Ok(()) };
+        self.checksum = crc32c::crc32c_append(self.checksum, bytes);
+        if let Some(hasher) = &mut making.hasher {
+            hasher.update(bytes);
+        }
+        making.hole = making.fresh && is_hole(bytes);
+        if !making.hole {
+            self.unpacker.vfs.write_at(&making.file, making.offset, bytes)?;
+        }
+        making.offset += bytes.len() as u64;
+        self.unpacker.told(bytes.len() as u64)
+    }
+
+    fn end(&mut self) -> Result<(), Error> {
+        let Some(making) = self.at.take() else { return Ok(()) };
+        let output = &self.outputs[making.output];
+        if !making.whole {
+            return self.unpacker.end_part(output, making.hasher);
+        }
+        if making.hole {
+            self.unpacker.vfs.set_len(&making.file, output.length)?;
+        }
+        lock(&self.unpacker.targets[output.file as usize]).digest = making.hasher.map(Hasher::finish);
+        Ok(())
+    }
+}
+
+impl<V: Vfs> delta::Sink for Maker<'_, V> {
+    fn write(&mut self, output: usize, bytes: &[u8]) -> io::Result<()> {
+        self.take(output, bytes).map_err(io::Error::other)
+    }
+}
+
+/// An error of ours that came through the decoder is still ours; the rest says what is wrong with the package.
+fn delta_error(error: DeltaError) -> Error {
+    match error {
+        DeltaError::Read(source) | DeltaError::Write(source) => match source.downcast::<Error>() {
+            Ok(ours) => ours,
+            Err(source) => match source.downcast::<crate::vfs::IoError>() {
+                Ok(error) => error.into(),
+                Err(source) => Error::new(Code::Io, "old content cannot be read").because(source),
+            },
+        },
+        other => bad("a segment does not decode").because(other),
+    }
+}
