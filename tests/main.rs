@@ -14,6 +14,7 @@ mod plan;
 mod state_machine;
 mod journal;
 mod crash;
+mod unpack;
 mod service_patch;
 mod cli;
 mod kill;
