@@ -174,6 +174,9 @@ pub(super) struct Build {
     /// How much time compression may take
     #[arg(long, value_enum, default_value_t = Effort::Default)]
     pub(super) level: Effort,
+    /// Most memory that building a patch takes, in MiB [default: half of the machine's]
+    #[arg(long, value_name = "MIB")]
+    pub(super) max_memory: Option<u64>,
     /// Words for people
     #[arg(long, value_name = "TEXT")]
     pub(super) notes: Option<String>,

@@ -48,7 +48,7 @@ pub(super) fn run(asked: &Build, output: &Output) -> Result<(), Error> {
         notes: asked.notes.clone().unwrap_or_default(),
         level: asked.level.into(),
         signers: &signers,
-        memory: None,
+        memory: asked.max_memory.map(|mebibytes| mebibytes.saturating_mul(1 << 20)).or_else(half_of_memory),
         segment: None,
         progress: None,
     };
@@ -93,6 +93,14 @@ pub(super) fn run(asked: &Build, output: &Output) -> Result<(), Error> {
     tell(&built, output);
     output.result(&built);
     Ok(())
+}
+
+/// Half of the memory of the machine, where it can be found out.
+fn half_of_memory() -> Option<u64> {
+    let text = fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let kibibytes: u64 = line.split_whitespace().next()?.parse().ok()?;
+    Some(kibibytes.saturating_mul(1024) / 2)
 }
 
 fn trees(asked: &Build) -> Result<(Option<&Path>, &Path), Error> {

@@ -45,7 +45,7 @@ pub(super) fn jobs(
     options: &Options,
 ) -> Result<Vec<Job>, DeltaError> {
     let budget = (options.memory / FACTOR).clamp(1 << 20, MOST);
-    let chunk = usize::try_from(budget / 8).unwrap_or(usize::MAX).clamp(1 << 17, 256 << 20);
+    let chunk = usize::try_from(budget / 4).unwrap_or(usize::MAX).clamp(1 << 17, 256 << 20);
     let (old_units, new_units) = (units(old, chunk)?, units(new, chunk)?);
     let total = |units: &[Unit]| units.iter().map(|unit| unit.length as u64).sum::<u64>();
     let (old_total, new_total) = (total(&old_units), total(&new_units));
