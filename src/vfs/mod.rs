@@ -117,6 +117,9 @@ pub trait Vfs: Send + Sync {
     fn fresh_id(&self) -> Result<[u8; 16], IoError>;
     /// The effective user: metadata of others can be set only by 0.
     fn user(&self) -> u32;
+    /// Is the effective user in this group? Who is neither that nor 0 loses the set-group-id bit of what belongs to the
+    /// group when he sets its mode.
+    fn is_member(&self, gid: u32) -> bool;
     /// How many threads may use it at once; 1 where the order of calls must repeat.
     fn threads(&self) -> usize;
 }

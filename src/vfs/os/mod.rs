@@ -386,6 +386,11 @@ impl Vfs for OsVfs {
         rustix::process::geteuid().as_raw()
     }
 
+    fn is_member(&self, gid: u32) -> bool {
+        let gid = rustix::process::Gid::from_raw(gid);
+        rustix::process::getegid() == gid || rustix::process::getgroups().is_ok_and(|groups| groups.contains(&gid))
+    }
+
     fn threads(&self) -> usize {
         std::thread::available_parallelism().map_or(1, usize::from)
     }
