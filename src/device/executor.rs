@@ -480,16 +480,20 @@ fn amend<V: Vfs>(vfs: &V, at: &Place, to: &Option<Node>, policy: Policy) -> Resu
     if chown {
         vfs.set_owner(at, to.uid, to.gid)?;
     }
-    if chown || now.mode != to.mode {
-        vfs.set_mode(at, to.mode)?;
+    if chown || now.mode != mode {
+        vfs.set_mode(at, mode)?;
     }
     let value = |metadata: &Metadata, name: &[u8]| {
         metadata.xattrs.iter().find(|(known, _)| &**known == name).map(|(_, value)| value.clone())
+    // Where its owner may not write to a directory, it is open to him for as long as its attributes take.
+    let opens = vfs.user() != 0 && stat.kind == FileType::Directory && now.xattrs != to.xattrs;
+    let mode = if opens { open_mode(to.mode) } else { to.mode };
     };
     for (name, _) in now.xattrs.iter().filter(|(name, _)| value(to, name).is_none()) {
         vfs.set_xattr(at, name, None)?;
     }
-    for (name, wanted) in to.xattrs.iter().filter(|(name, wanted)| value(&now, name).as_ref() != Some(wanted)) {
+    // From the last: an ACL, which comes before attributes of users, sets the mode as well.
+    for (name, wanted) in to.xattrs.iter().rev().filter(|(name, wanted)| value(&now, name).as_ref() != Some(wanted)) {
         vfs.set_xattr(at, name, Some(wanted))?;
     }
     if policy.mtime && now.mtime != to.mtime {
@@ -500,6 +504,9 @@ fn amend<V: Vfs>(vfs: &V, at: &Place, to: &Option<Node>, policy: Policy) -> Resu
 
 fn finding(step: &Step) -> Finding {
     Finding { path: step.path.clone(), difference: Difference::Content }
+    if mode != to.mode {
+        vfs.set_mode(at, to.mode)?;
+    }
 }
 
 fn foreign(step: &Step) -> Error {
