@@ -260,9 +260,13 @@ impl<'a, V: Vfs> Run<'a, V> {
                 _ => amend(self.vfs, &at, &step.before, plan.policy),
             };
         }
-        open_up(self.vfs, plan, step, &at)?;
         let Stores { new, old } = Stores::of(plan, step);
-        let moved = |from: &Place, to: &Place| self.vfs.rename(from, to, Rename::NoReplace).map_err(Error::from);
+        // Only for what is moved: after a stop nobody closes what was opened for nothing.
+        let open = || open_up(self.vfs, plan, step, &at);
+        let moved = |from: &Place, to: &Place| {
+            open()?;
+            Ok(self.vfs.rename(from, to, Rename::NoReplace)?)
+        };
         match (position, &step.before, &step.after) {
             // Once every step was taken, a path that is neither end has lost its old object to the disk or to somebody.
             (Position::ForeignBefore, ..) if applied => Err(stuck(vec![finding(step)])),
@@ -273,10 +277,14 @@ impl<'a, V: Vfs> Run<'a, V> {
             (Position::Middle | Position::Unstaged, ..) => Ok(()),
             (Position::Done, ..) if holds_something(self.vfs, &at, &step.after)? => Err(stuck(vec![finding(step)])),
             (Position::Done, Some(_), Some(_)) if plan.method == Method::Exchange => {
+                open()?;
                 Ok(self.vfs.rename(&old, &at, Rename::Exchange)?)
             }
             // The new object goes: the direction is durable, so nobody will ask for it again.
-            (Position::Done, Some(before), Some(after)) => move_over(self.vfs, &old, before, &at, after),
+            (Position::Done, Some(before), Some(after)) => {
+                open()?;
+                move_over(self.vfs, &old, before, &at, after)
+            }
             (Position::Done, Some(_), None) => moved(&old, &at),
             (Position::Done, None, _) => moved(&at, &new),
             (Position::Lost | Position::ForeignAfter, ..) => Err(stuck(vec![finding(step)])),
@@ -477,6 +485,9 @@ fn amend<V: Vfs>(vfs: &V, at: &Place, to: &Option<Node>, policy: Policy) -> Resu
     let stat = vfs.stat(at)?.ok_or_else(|| Error::new(Code::Foreign, format!("{at} is gone")))?;
     let now = tree::metadata_of(vfs, at, &stat)?;
     let chown = policy.owner && (now.uid, now.gid) != (to.uid, to.gid);
+    // Where its owner may not write to a directory, it is open to him for as long as its attributes take.
+    let opens = vfs.user() != 0 && stat.kind == FileType::Directory && now.xattrs != to.xattrs;
+    let mode = if opens { open_mode(to.mode) } else { to.mode };
     if chown {
         vfs.set_owner(at, to.uid, to.gid)?;
     }
@@ -485,9 +496,6 @@ fn amend<V: Vfs>(vfs: &V, at: &Place, to: &Option<Node>, policy: Policy) -> Resu
     }
     let value = |metadata: &Metadata, name: &[u8]| {
         metadata.xattrs.iter().find(|(known, _)| &**known == name).map(|(_, value)| value.clone())
-    // Where its owner may not write to a directory, it is open to him for as long as its attributes take.
-    let opens = vfs.user() != 0 && stat.kind == FileType::Directory && now.xattrs != to.xattrs;
-    let mode = if opens { open_mode(to.mode) } else { to.mode };
     };
     for (name, _) in now.xattrs.iter().filter(|(name, _)| value(to, name).is_none()) {
         vfs.set_xattr(at, name, None)?;
@@ -495,6 +503,9 @@ fn amend<V: Vfs>(vfs: &V, at: &Place, to: &Option<Node>, policy: Policy) -> Resu
     // From the last: an ACL, which comes before attributes of users, sets the mode as well.
     for (name, wanted) in to.xattrs.iter().rev().filter(|(name, wanted)| value(&now, name).as_ref() != Some(wanted)) {
         vfs.set_xattr(at, name, Some(wanted))?;
+    }
+    if mode != to.mode {
+        vfs.set_mode(at, to.mode)?;
     }
     if policy.mtime && now.mtime != to.mtime {
         vfs.set_mtime(at, to.mtime)?;
@@ -504,9 +515,6 @@ fn amend<V: Vfs>(vfs: &V, at: &Place, to: &Option<Node>, policy: Policy) -> Resu
 
 fn finding(step: &Step) -> Finding {
     Finding { path: step.path.clone(), difference: Difference::Content }
-    if mode != to.mode {
-        vfs.set_mode(at, to.mode)?;
-    }
 }
 
 fn foreign(step: &Step) -> Error {
