@@ -1,6 +1,7 @@
 //! Recovery: read the journal, then let the state machine go on. There is no other algorithm.
 
 use super::engine::{Engine, read_journal};
+use super::evidence::{self, Directories, Position, Seen};
 use super::executor;
 use super::history::{self, HistoryEntry};
 use super::layout;
@@ -199,9 +200,10 @@ impl<V: Vfs> Engine<V> {
     }
 
     /// Was a trial being taken back, although the record of it is gone? A crash cannot take that record, since it is
-    /// durable before the first step back; rot can. Only names and inodes are asked: nothing is read.
+    /// durable before the first step back; rot can. Nothing is read but what stands where something was removed.
     fn was_going_back(&self) -> Result<bool, Error> {
         let plan = self.plan()?;
+        let directories = Directories::of(&plan);
         for step in plan.steps.iter().filter(|step| !step.in_place) {
             let new = self.vfs.stat(&layout::slot(plan.slots, step.slot))?;
             let back = match (&step.after, new) {
@@ -209,7 +211,11 @@ impl<V: Vfs> Engine<V> {
                     let told_apart = step.before_inode != step.after_inode && plan.method == Method::Exchange;
                     told_apart && stat.inode == step.after_inode
                 }
-                (None, None) => self.vfs.stat(&Place::tree(&step.path))?.is_some(),
+                // Somebody may have made another object of that name: only the old one has come back.
+                (None, None) => {
+                    let found = evidence::examine(&self.vfs, &plan, &directories, step, &mut Seen::default())?;
+                    found.0 == Position::NotDone
+                }
                 _ => false,
             };
             if back {
