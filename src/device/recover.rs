@@ -59,7 +59,7 @@ pub struct Status {
 impl<V: Vfs> Engine<V> {
     /// Finishes or takes back whatever a crash left. Safe to run always; a second run does nothing.
     pub fn recover(&mut self, observer: &dyn Observer) -> Result<Recovered, Error> {
-        refuse_poisoned(&self.vfs)?;
+        self.require_trust()?;
         if self.broken {
             let (journal, records, state) = read_journal(&self.vfs)?;
             (self.journal, self.records, self.state, self.broken) = (journal, records, state, false);
@@ -308,9 +308,13 @@ fn status<V: Vfs>(vfs: &V, records: &[Record], state: State, header: Header) -> 
 pub(super) fn refuse_poisoned<V: Vfs>(vfs: &V) -> Result<(), Error> {
     let Some(session) = poisoned_by(vfs)? else { return Ok(()) };
     if vfs.session()? == session {
-        return Err(Error::new(Code::SyncFailed, "a sync failed since the last reboot"));
+        return Err(untrusted());
     }
     forget(vfs)
+}
+
+pub(super) fn untrusted() -> Error {
+    Error::new(Code::SyncFailed, "a sync failed since the last reboot")
 }
 
 fn forget<V: Vfs>(vfs: &V) -> Result<(), Error> {
