@@ -309,7 +309,7 @@ pub(super) fn refuse_elsewhere<V: Vfs>(vfs: &V) -> Result<(), Error> {
 /// Reads the journal and folds its records.
 pub(super) fn read_journal<V: Vfs>(vfs: &V) -> Result<(Journal<V>, Vec<Record>, State), Error> {
     let damaged = |error: String| Error::new(Code::JournalDamaged, format!("the journal is damaged: {error}"));
-    let (journal, payloads) = Journal::open(vfs, &layout::journal()).map_err(journal_error)?;
+    let (mut journal, payloads) = Journal::open(vfs, &layout::journal()).map_err(journal_error)?;
     let records: Vec<Record> = payloads
         .iter()
         .map(|payload| codec::decode(payload))
@@ -319,6 +319,9 @@ pub(super) fn read_journal<V: Vfs>(vfs: &V) -> Result<(Journal<V>, Vec<Record>, 
         .iter()
         .try_fold(State::Idle, |state, record| state.replay(record))
         .map_err(|error| damaged(error.to_string()))?;
+    if let Some(Record::Begin { base, .. }) = records.first() {
+        journal.begins_at(*base);
+    }
     Ok((journal, records, state))
 }
 

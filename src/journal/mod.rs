@@ -86,6 +86,14 @@ impl<V: Vfs> Journal<V> {
         self.header
     }
 
+    /// Says which generation the tree was when the epoch began, for a header that is known by its frames only: these say
+    /// it, in their own words, and the header of the epoch before says what was then.
+    pub fn begins_at(&mut self, current: [u8; 16]) {
+        if self.torn {
+            self.header.current = current;
+        }
+    }
+
     /// Makes the current epoch durable, unless it is known to be: what an abandoned transaction leaves may not be.
     pub fn settle(&mut self, vfs: &V) -> Result<(), IoError> {
         if self.settled {
