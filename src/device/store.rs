@@ -203,6 +203,12 @@ pub(super) fn replace_file<V: Vfs>(vfs: &V, new: &Place, at: &Place, bytes: &[u8
     vfs.sync_all().map_err(|error| sync_failed(vfs, error))
 }
 
+/// Makes one file durable, where a sync of everything may fail in silence.
+pub(super) fn sync_one<V: Vfs>(vfs: &V, at: &Place) -> Result<(), Error> {
+    let file = vfs.open(at, Access::Write)?;
+    vfs.sync_file(&file).map_err(|error| sync_failed(vfs, error))
+}
+
 /// What a failed sync means, wherever it was: nobody may sync again in this session and believe it.
 pub(super) fn sync_failed<V: Vfs>(vfs: &V, error: IoError) -> Error {
     super::executor::mark_poisoned(vfs);
