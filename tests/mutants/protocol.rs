@@ -386,6 +386,11 @@ pub(super) const GROUPS: &[Group] = &[
             ("a journal that was cut short is read", "@{stat.size < whole}@", "false"),
             ("a header that was inferred counts as durable", "settled: settled && @{!torn}@, torn };", "true"),
             (
+                "a header that was inferred names an older generation",
+                "if self.torn { @{self.header.current = current;}@",
+                "let _ = current;",
+            ),
+            (
                 "a header that was inferred is not written",
                 "if self.torn { @{vfs.write_at(&self.file, self.header.offset(), &self.header.encode())?;}@",
                 "let _ = vfs;",
