@@ -34,7 +34,7 @@ impl<V: Vfs> Engine<V> {
                 vfs.remove_file(&left)?;
             }
         }
-        // The mark of a failed sync before the first sync, and what is synced with everything else after the last but one.
+        // The mark of a failed sync comes before the first sync.
         store::write_file(&vfs, &layout::poison(), &Session::default().0)?;
         config.write(&vfs)?;
         store::ensure_dir(&vfs, &layout::generations())?;
@@ -65,13 +65,7 @@ impl<V: Vfs> Engine<V> {
             vfs.set_mtime(&Place::tree(&TreePath::root()), root.metadata.mtime)?;
         }
         Journal::create(&vfs, &layout::journal_new(), vfs.fresh_id()?, id)?;
-        if !capabilities.sync_all_reports {
-            let recorded = manifest.map(|_| layout::manifest(id));
-            let written = [layout::generation_state(id), layout::journal_new()];
-            for at in recorded.iter().chain(&written) {
-                store::sync_one(&vfs, at)?;
-            }
-        }
+        store::sync_one(&vfs, &layout::journal_new())?;
         vfs.sync_all().map_err(|error| store::sync_failed(&vfs, error))?;
         vfs.rename(&layout::journal_new(), &layout::journal(), Rename::NoReplace)?;
         vfs.sync_all().map_err(|error| store::sync_failed(&vfs, error))?;

@@ -301,7 +301,7 @@ impl<'a, V: Vfs> Stager<'a, V> {
                     None => Print::of(&self.vfs.stat(&slot)?.ok_or_else(gone)?),
                 };
                 seen.slot = Some((print, Ends { before: false, after: true }));
-                if !self.checked.capabilities.sync_all_reports && proposal.after.as_ref().is_some_and(Node::is_file) {
+                if !self.vfs.sync_all_reports() && proposal.after.as_ref().is_some_and(Node::is_file) {
                     let file = self.vfs.open(&slot, Access::Read)?;
                     self.vfs.sync_file(&file).map_err(|error| {
                         super::executor::mark_poisoned(self.vfs);
@@ -375,6 +375,7 @@ fn second_name<V: Vfs>(vfs: &V, from: &Place, to: &Place, node: &Node) -> Result
             let content = &mut FileReader { vfs, file: &source, offset: 0 };
             let (size, digest) = store_early(vfs, to, content)?;
             check_content(from, node, size, digest)?;
+            super::store::sync_one(vfs, to)?;
         }
     }
     let stat = vfs.stat(from)?.ok_or_else(|| Error::new(Code::Foreign, format!("{from} is gone")))?;

@@ -134,6 +134,9 @@ impl<V: Vfs> Journal<V> {
 
     /// Makes everything durable: what was appended, and whatever else was done on the file system.
     pub fn sync_all(&mut self, vfs: &V) -> Result<(), IoError> {
+        if !vfs.sync_all_reports() {
+            vfs.sync_file(&self.file)?;
+        }
         vfs.sync_all()?;
         (self.durable, self.settled) = (self.next, !self.torn);
         Ok(())

@@ -59,6 +59,7 @@ impl Vfs for Contents {
         set_mtime(&Place, Time) -> Result<(), IoError>;
         set_xattr(&Place, &[u8], Option<&[u8]>) -> Result<(), IoError>;
         capabilities(&Place) -> Result<Capabilities, IoError>;
+        sync_all_reports() -> bool;
         folds_case(&Place) -> Result<bool, IoError>;
         space(RootId) -> Result<Space, IoError>;
         lock(&Place) -> Result<Option<()>, IoError>;
@@ -66,6 +67,7 @@ impl Vfs for Contents {
         now() -> Time;
         fresh_id() -> Result<[u8; 16], IoError>;
         user() -> u32;
+        is_member(u32) -> bool;
         threads() -> usize;
     }
 }

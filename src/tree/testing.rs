@@ -173,6 +173,10 @@ impl Vfs for MemoryVfs {
         NOW
     }
 
+    fn is_member(&self, _: u32) -> bool {
+        true
+    }
+
     fn user(&self) -> u32 {
         0
     }
@@ -198,6 +202,7 @@ impl Vfs for MemoryVfs {
         set_mtime(&Place, Time) -> Result<(), IoError>;
         set_xattr(&Place, &[u8], Option<&[u8]>) -> Result<(), IoError>;
         capabilities(&Place) -> Result<Capabilities, IoError>;
+        sync_all_reports() -> bool;
         folds_case(&Place) -> Result<bool, IoError>;
         space(RootId) -> Result<Space, IoError>;
         lock(&Place) -> Result<Option<Self::Lock>, IoError>;

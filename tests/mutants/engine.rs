@@ -512,7 +512,7 @@ pub(super) const GROUPS: &[Group] = &[
             ),
             (
                 "staged files are not synced where nothing else reports",
-                "if @{!self.checked.capabilities.sync_all_reports && proposal.after.as_ref().is_some_and(Node::is_file)}@ {",
+                "if @{!self.vfs.sync_all_reports() && proposal.after.as_ref().is_some_and(Node::is_file)}@ {",
                 "false",
             ),
             ("a staged file that cannot be synced is not noted", "@{super::executor::mark_poisoned(self.vfs);}@", ""),
@@ -585,13 +585,13 @@ pub(super) const GROUPS: &[Group] = &[
         mutants: &[
             (
                 "the journal has its name before it is durable",
-                "} } @{vfs.sync_all().map_err(|error| store::sync_failed(&vfs, error))?;}@ vfs.rename(",
+                "@{vfs.sync_all().map_err(|error| store::sync_failed(&vfs, error))?;}@ vfs.rename(",
                 "",
             ),
             (
                 "init trusts a sync that does not report",
-                "if @{!capabilities.sync_all_reports}@ { let recorded",
-                "false",
+                "@{store::sync_one(&vfs, &layout::journal_new())?;}@",
+                "",
             ),
             (
                 "a tree under care is reported before it is durable",
@@ -600,17 +600,13 @@ pub(super) const GROUPS: &[Group] = &[
             ),
             (
                 "the journal is named before anything is durable",
-                "} } @{vfs.sync_all().map_err(|error| store::sync_failed(&vfs, error))?; vfs.rename(&layout::journal_new(), &layout::journal(), Rename::NoReplace)?;}@",
+                "journal_new())?; @{vfs.sync_all().map_err(|error| store::sync_failed(&vfs, error))?; vfs.rename(&layout::journal_new(), &layout::journal(), Rename::NoReplace)?;}@",
                 "vfs.rename(&layout::journal_new(), &layout::journal(), Rename::NoReplace)?; vfs.sync_all()?;",
             ),
             (
                 "the journal is made under its name",
                 "@{Journal::create(&vfs, &layout::journal_new(), vfs.fresh_id()?, id)?;
-                if !capabilities.sync_all_reports {
-                    let recorded = manifest.map(|_| layout::manifest(id));
-                    let written = [layout::generation_state(id), layout::journal_new()];
-                    for at in recorded.iter().chain(&written) { store::sync_one(&vfs, at)?; }
-                } vfs.sync_all().map_err(|error| store::sync_failed(&vfs, error))?;
+                store::sync_one(&vfs, &layout::journal_new())?; vfs.sync_all().map_err(|error| store::sync_failed(&vfs, error))?;
                 vfs.rename(&layout::journal_new(), &layout::journal(), Rename::NoReplace)?;}@",
                 "Journal::create(&vfs, &layout::journal(), vfs.fresh_id()?, id)?;",
             ),

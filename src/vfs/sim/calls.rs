@@ -556,10 +556,13 @@ impl Vfs for SimVfs {
                 hard_links: options.hard_links,
                 symlinks: options.symlinks,
                 xattrs: options.xattrs,
-                sync_all_reports: options.sync_all_reports,
                 atomic_rename: options.atomic_rename,
             })
         })
+    }
+
+    fn sync_all_reports(&self) -> bool {
+        self.state().options.sync_all_reports
     }
 
     fn folds_case(&self, directory: &Place) -> Result<bool, IoError> {
