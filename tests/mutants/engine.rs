@@ -6,38 +6,6 @@ pub(super) const GROUPS: &[Group] = &[
     Group {
         file: "src/device/executor.rs",
         mutants: &[
-            // Renames.
-            (
-                "what is created overwrites what stands there",
-                "(None, _) => Ok(vfs.rename(&new, at, @{Rename::NoReplace}@)?),",
-                "Rename::Replace",
-            ),
-            (
-                "what is replaced is lost",
-                "(Some(_), Some(_)) if plan.method == Method::Exchange => { vfs.rename(&new, at, @{Rename::Exchange}@)?;",
-                "Rename::Replace",
-            ),
-            (
-                "nothing is exchanged",
-                "(Some(_), Some(_)) if plan.method == Method::Exchange => { @{vfs.rename(&new, at, Rename::Exchange)?;}@",
-                "",
-            ),
-            ("nothing is taken out", "(Some(_), None) => { @{vfs.rename(at, &old, Rename::NoReplace)?;}@", ""),
-            (
-                "what is taken out is removed",
-                "(Some(_), None) => { @{vfs.rename(at, &old, Rename::NoReplace)?;}@",
-                "vfs.remove_file(at)?;",
-            ),
-            (
-                "nothing is put where something was",
-                "position == Position::Middle => @{Ok(vfs.rename(&new, at, Rename::NoReplace)?)}@,",
-                "Ok(())",
-            ),
-            (
-                "what is moved over is removed first",
-                "@{Ok(vfs.rename(from, at, Rename::Replace)?)}@",
-                "{ vfs.remove_file(at)?; Ok(vfs.rename(from, at, Rename::NoReplace)?) }",
-            ),
             (
                 "a directory is removed before its exchange is durable",
                 "if @{self.plan.as_ref().is_some_and(|plan| ends_directory(plan, index))}@ {",
@@ -64,29 +32,6 @@ pub(super) const GROUPS: &[Group] = &[
                 "if self.vfs.stat(&at)?.is_none() => { @{moved(&old, &at)}@",
                 "Ok(())",
             ),
-            // What came out.
-            (
-                "what came out of an exchange is not looked at",
-                "vfs.rename(&new, at, Rename::Exchange)?; if @{came_out(&old)?}@ {",
-                "{ let _ = &came_out; true }",
-            ),
-            (
-                "what came out of an exchange stays out",
-                "return Ok(()); } @{vfs.rename(&new, at, Rename::Exchange)?;}@ Err(foreign(step))",
-                "",
-            ),
-            (
-                "what was taken out is not looked at",
-                "vfs.rename(at, &old, Rename::NoReplace)?; if @{came_out(&old)?}@ {",
-                "{ let _ = &came_out; true }",
-            ),
-            ("what was taken out stays out", "@{vfs.rename(&old, at, Rename::NoReplace)?;}@ Err(foreign(step))", ""),
-            (
-                "what came out may be another object",
-                "let same = |known: Print| @{stat.is_some_and(|stat| stat.inode == known.inode)}@;",
-                "{ let _ = (known, stat); true }",
-            ),
-            ("what came out may hold something", "Ok(@{empty}@ && seen.tree", "{ let _ = empty; true }"),
             // Checks before a step.
             (
                 "a directory is moved with what is in it",
@@ -227,6 +172,68 @@ pub(super) const GROUPS: &[Group] = &[
                 "if stat.mode != end.mode && stat.mode == open_mode(end.mode) { @{self.vfs.set_mode(&at, end.mode)?;}@",
                 "",
             ),
+            ("the tree is new before that is confirmed", "if @{records.contains(&Record::Confirmed)}@ {", "true"),
+            ("the tree stays old after that is confirmed", "if @{records.contains(&Record::Confirmed)}@ {", "false"),
+        ],
+    },
+    Group {
+        file: "src/device/moves.rs",
+        mutants: &[
+            // Renames.
+            (
+                "what is created overwrites what stands there",
+                "(None, _) => Ok(vfs.rename(&new, at, @{Rename::NoReplace}@)?),",
+                "Rename::Replace",
+            ),
+            (
+                "what is replaced is lost",
+                "(Some(_), Some(_)) if plan.method == Method::Exchange => { vfs.rename(&new, at, @{Rename::Exchange}@)?;",
+                "Rename::Replace",
+            ),
+            (
+                "nothing is exchanged",
+                "(Some(_), Some(_)) if plan.method == Method::Exchange => { @{vfs.rename(&new, at, Rename::Exchange)?;}@",
+                "",
+            ),
+            ("nothing is taken out", "(Some(_), None) => { @{vfs.rename(at, &old, Rename::NoReplace)?;}@", ""),
+            (
+                "what is taken out is removed",
+                "(Some(_), None) => { @{vfs.rename(at, &old, Rename::NoReplace)?;}@",
+                "vfs.remove_file(at)?;",
+            ),
+            (
+                "nothing is put where something was",
+                "position == Position::Middle => @{Ok(vfs.rename(&new, at, Rename::NoReplace)?)}@,",
+                "Ok(())",
+            ),
+            (
+                "what is moved over is removed first",
+                "@{Ok(vfs.rename(from, at, Rename::Replace)?)}@",
+                "{ vfs.remove_file(at)?; Ok(vfs.rename(from, at, Rename::NoReplace)?) }",
+            ),
+            // What came out.
+            (
+                "what came out of an exchange is not looked at",
+                "vfs.rename(&new, at, Rename::Exchange)?; if @{came_out(&old)?}@ {",
+                "{ let _ = &came_out; true }",
+            ),
+            (
+                "what came out of an exchange stays out",
+                "return Ok(()); } @{vfs.rename(&new, at, Rename::Exchange)?;}@ Err(foreign(step))",
+                "",
+            ),
+            (
+                "what was taken out is not looked at",
+                "vfs.rename(at, &old, Rename::NoReplace)?; if @{came_out(&old)?}@ {",
+                "{ let _ = &came_out; true }",
+            ),
+            ("what was taken out stays out", "@{vfs.rename(&old, at, Rename::NoReplace)?;}@ Err(foreign(step))", ""),
+            (
+                "what came out may be another object",
+                "let same = |known: Print| @{stat.is_some_and(|stat| stat.inode == known.inode)}@;",
+                "{ let _ = (known, stat); true }",
+            ),
+            ("what came out may hold something", "Ok(@{empty}@ && seen.tree", "{ let _ = empty; true }"),
             // Metadata in place.
             (
                 "the mode is set before the owner",
@@ -235,8 +242,6 @@ pub(super) const GROUPS: &[Group] = &[
                 if chown { vfs.set_owner(at, to.uid, to.gid)?; } }",
             ),
             ("an attribute that is to go stays", "@{vfs.set_xattr(at, name, None)?;}@", ""),
-            ("the tree is new before that is confirmed", "if @{records.contains(&Record::Confirmed)}@ {", "true"),
-            ("the tree stays old after that is confirmed", "if @{records.contains(&Record::Confirmed)}@ {", "false"),
         ],
     },
     Group {
