@@ -6,69 +6,23 @@ use crate::error::Code;
 use crate::model::*;
 use crate::package::{Level, Package, Promise, Source, Start};
 use crate::trust::{Keyring, SecretKey};
-use crate::vfs::*;
+use crate::vfs::SimVfs;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::io::{Cursor, Read};
 
-/// A disk in memory that is only read.
+/// The contents of a tree, by path.
 #[derive(Clone, Debug, Default)]
 struct Contents(BTreeMap<Vec<u8>, Vec<u8>>);
 
-macro_rules! unused {
-    ($($name:ident($($argument:ty),*) -> $result:ty;)*) => {
-        $(fn $name(&self, $(_: $argument),*) -> $result { unimplemented!() })*
-    };
-}
-
-impl Vfs for Contents {
-    type File = Vec<u8>;
-    type Lock = ();
-
-    fn open(&self, at: &Place, access: Access) -> Result<Vec<u8>, IoError> {
-        assert_eq!((at.root, access), (RootId::TREE, Access::Read));
-        let missing = || IoError::new("open", at, std::io::ErrorKind::NotFound);
-        self.0.get(at.path.as_bytes()).cloned().ok_or_else(missing)
-    }
-
-    fn read_at(&self, file: &Vec<u8>, offset: u64, buffer: &mut [u8]) -> Result<usize, IoError> {
-        let rest = &file[(offset as usize).min(file.len())..];
-        let length = rest.len().min(buffer.len()).min(5000);
-        buffer[..length].copy_from_slice(&rest[..length]);
-        Ok(length)
-    }
-
-    unused! {
-        stat(&Place) -> Result<Option<Stat>, IoError>;
-        list(&Place) -> Result<Vec<Box<[u8]>>, IoError>;
-        read_link(&Place) -> Result<Box<[u8]>, IoError>;
-        xattrs(&Place) -> Result<Xattrs, IoError>;
-        create(&Place) -> Result<Vec<u8>, IoError>;
-        write_at(&Vec<u8>, u64, &[u8]) -> Result<(), IoError>;
-        set_len(&Vec<u8>, u64) -> Result<(), IoError>;
-        sync_file(&Vec<u8>) -> Result<(), IoError>;
-        sync_all() -> Result<(), IoError>;
-        mkdir(&Place) -> Result<(), IoError>;
-        symlink(&[u8], &Place) -> Result<(), IoError>;
-        link(&Place, &Place) -> Result<(), IoError>;
-        rename(&Place, &Place, Rename) -> Result<(), IoError>;
-        remove_file(&Place) -> Result<(), IoError>;
-        remove_dir(&Place) -> Result<(), IoError>;
-        set_mode(&Place, u32) -> Result<(), IoError>;
-        set_owner(&Place, u32, u32) -> Result<(), IoError>;
-        set_mtime(&Place, Time) -> Result<(), IoError>;
-        set_xattr(&Place, &[u8], Option<&[u8]>) -> Result<(), IoError>;
-        capabilities(&Place) -> Result<Capabilities, IoError>;
-        sync_all_reports() -> bool;
-        folds_case(&Place) -> Result<bool, IoError>;
-        space(RootId) -> Result<Space, IoError>;
-        lock(&Place) -> Result<Option<()>, IoError>;
-        session() -> Result<Session, IoError>;
-        now() -> Time;
-        fresh_id() -> Result<[u8; 16], IoError>;
-        user() -> u32;
-        is_member(u32) -> bool;
-        threads() -> usize;
+impl Contents {
+    /// A disk that holds them.
+    fn disk(&self) -> SimVfs {
+        let disk = SimVfs::new();
+        for (path, bytes) in &self.0 {
+            disk.write_file(std::str::from_utf8(path).unwrap(), bytes);
+        }
+        disk
     }
 }
 
@@ -137,14 +91,15 @@ fn options<'a>(signers: &'a [&'a SecretKey]) -> Options<'a> {
 
 fn patch(old: &Manifest, new: &(Manifest, Contents)) -> (BuildReport, Vec<u8>) {
     let (mut out, mut spool) = (Vec::new(), Cursor::new(Vec::new()));
-    let report = build_patch(("1.0.0", old), (&new.0, &new.1), &options(&[&key()]), &mut spool, &mut out).unwrap();
+    let report =
+        build_patch(("1.0.0", old), (&new.0, &new.1.disk()), &options(&[&key()]), &mut spool, &mut out).unwrap();
     assert_eq!(report.written.bytes, out.len() as u64);
     (report, out)
 }
 
 fn full(new: &(Manifest, Contents)) -> Vec<u8> {
     let (mut out, mut spool) = (Vec::new(), Cursor::new(Vec::new()));
-    build_full(&new.0, &new.1, &options(&[&key()]), &mut spool, &mut out).unwrap();
+    build_full(&new.0, &new.1.disk(), &options(&[&key()]), &mut spool, &mut out).unwrap();
     out
 }
 
@@ -259,7 +214,7 @@ fn a_tree_that_is_not_as_recorded_gives_no_package() {
     let mut new = tree_of(&[("a", file("one")), ("b", file("two"))]);
     let build = |new: &(Manifest, Contents)| {
         let (mut out, mut spool) = (Vec::new(), Cursor::new(Vec::new()));
-        build_patch(("1.0.0", &old.0), (&new.0, &new.1), &options(&[]), &mut spool, &mut out)
+        build_patch(("1.0.0", &old.0), (&new.0, &new.1.disk()), &options(&[]), &mut spool, &mut out)
             .map_err(|e| (e.code(), e.to_string()))
     };
     assert!(build(&new).is_ok());
@@ -270,7 +225,7 @@ fn a_tree_that_is_not_as_recorded_gives_no_package() {
 
     let other = Manifest::new(Policy { owner: true, mtime: false }, old.0.entries().to_vec()).unwrap();
     let (mut out, mut spool) = (Vec::new(), Cursor::new(Vec::new()));
-    let error = build_patch(("1", &other), (&new.0, &new.1), &options(&[]), &mut spool, &mut out).unwrap_err();
+    let error = build_patch(("1", &other), (&new.0, &new.1.disk()), &options(&[]), &mut spool, &mut out).unwrap_err();
     assert_eq!(error.code(), Code::Usage);
 }
 
