@@ -66,7 +66,13 @@ pub(super) fn run_entry(proof: &EntryProof<'_>, output: &Path, observer: &dyn Ob
 /// Room for the copy, or the like, may be what lacks, and not a good package.
 fn unless_here(error: Error) -> Error {
     match error.code() {
-        Code::Space | Code::Inodes | Code::Io | Code::Metadata | Code::FileSystem | Code::CaseCollision => error,
+        Code::Space
+        | Code::Inodes
+        | Code::Io
+        | Code::Metadata
+        | Code::FileSystem
+        | Code::CaseCollision
+        | Code::Path => error,
         code => Error::new(code, "the package was built, but does not do what it should").because(error),
     }
 }

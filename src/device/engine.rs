@@ -32,6 +32,8 @@ pub struct Engine<V: Vfs = OsVfs> {
     pub(super) state: State,
     /// Something failed in a way that only a new look at the disk can mend.
     pub(super) broken: bool,
+    /// A sync failed: nothing that is read in this process can mend that, even where the mark of it could not be written.
+    condemned: bool,
     _lock: V::Lock,
 }
 
@@ -55,7 +57,7 @@ impl<V: Vfs> Engine<V> {
         refuse_elsewhere(&vfs)?;
         let config = Config::read(&vfs)?;
         let (journal, records, state) = read_journal(&vfs)?;
-        Ok(Self { vfs, config, journal, records, state, broken: false, _lock: lock })
+        Ok(Self { vfs, config, journal, records, state, broken: false, condemned: false, _lock: lock })
     }
 
     /// The file system.
@@ -79,7 +81,8 @@ impl<V: Vfs> Engine<V> {
 
     /// After a failed sync nothing goes on, even where the mark of it could not be written.
     pub(super) fn notice<T>(&mut self, result: Result<T, Error>) -> Result<T, Error> {
-        self.broken |= matches!(&result, Err(error) if error.code() == Code::SyncFailed);
+        self.condemned |= matches!(&result, Err(error) if error.code() == Code::SyncFailed);
+        self.broken |= self.condemned;
         result
     }
 
@@ -220,7 +223,7 @@ impl<V: Vfs> Engine<V> {
     pub(super) fn finish(&mut self, ended: Ended) -> Result<u32, Error> {
         let Ended { state, failure, result, steps } = ended;
         self.state = state;
-        if let Err(error) = result {
+        if let Err(error) = self.notice(result) {
             self.broken = true;
             return Err(error);
         }
@@ -274,6 +277,14 @@ impl<V: Vfs> Engine<V> {
         if self.broken {
             return Err(Error::new(Code::Undecided, "an earlier call failed in a way that only a new start can mend"));
         }
+        self.require_trust()
+    }
+
+    /// Refuses as long as the cache in which a sync failed may still be the one that is read.
+    pub(super) fn require_trust(&self) -> Result<(), Error> {
+        if self.condemned {
+            return Err(super::recover::untrusted());
+        }
         super::recover::refuse_poisoned(&self.vfs)
     }
 
@@ -307,7 +318,7 @@ pub(super) fn refuse_elsewhere<V: Vfs>(vfs: &V) -> Result<(), Error> {
 /// Reads the journal and folds its records.
 pub(super) fn read_journal<V: Vfs>(vfs: &V) -> Result<(Journal<V>, Vec<Record>, State), Error> {
     let damaged = |error: String| Error::new(Code::JournalDamaged, format!("the journal is damaged: {error}"));
-    let (journal, payloads) = Journal::open(vfs, &layout::journal()).map_err(journal_error)?;
+    let (mut journal, payloads) = Journal::open(vfs, &layout::journal()).map_err(journal_error)?;
     let records: Vec<Record> = payloads
         .iter()
         .map(|payload| codec::decode(payload))
@@ -317,6 +328,9 @@ pub(super) fn read_journal<V: Vfs>(vfs: &V) -> Result<(Journal<V>, Vec<Record>, 
         .iter()
         .try_fold(State::Idle, |state, record| state.replay(record))
         .map_err(|error| damaged(error.to_string()))?;
+    if let Some(Record::Begin { base, .. }) = records.first() {
+        journal.begins_at(*base);
+    }
     Ok((journal, records, state))
 }
 

@@ -1,18 +1,18 @@
 //! The loop that does what the state machine says: one effect at a time, and its answer fed back.
 
-use super::evidence::{self, Directories, Position, Print, Seen, Stores};
+use super::evidence::{self, Directories, Position, Seen, Stores};
 use super::layout::{self, Id};
+use super::moves::{amend, holds_something, move_over, open_up, replace};
 use super::observer::{Observer, Phase, Progress};
 use super::{store, sweep};
 use crate::codec;
 use crate::error::{Code, Error, Finding};
 use crate::journal::Journal;
-use crate::model::{Difference, Digest, Metadata, Node, Policy};
+use crate::model::{Difference, Digest, Metadata, Node};
 use crate::transaction::{
     Cause, Direction, Effect, Input, Method, Outcome, Plan, Record, Recovery, State, Step, Survey, is_locked, open_mode,
 };
-use crate::tree;
-use crate::vfs::{Access, FileType, IoError, Place, Rename, RootId, Vfs};
+use crate::vfs::{Access, FileType, IoError, Place, Rename, Vfs};
 use std::collections::VecDeque;
 
 /// What `Stage` means for the transaction at hand: stores everything and gives the plan and its `Prepared` record.
@@ -260,9 +260,13 @@ impl<'a, V: Vfs> Run<'a, V> {
                 _ => amend(self.vfs, &at, &step.before, plan.policy),
             };
         }
-        open_up(self.vfs, plan, step, &at)?;
         let Stores { new, old } = Stores::of(plan, step);
-        let moved = |from: &Place, to: &Place| self.vfs.rename(from, to, Rename::NoReplace).map_err(Error::from);
+        // Only for what is moved: after a stop nobody closes what was opened for nothing.
+        let open = || open_up(self.vfs, plan, step, &at);
+        let moved = |from: &Place, to: &Place| {
+            open()?;
+            Ok(self.vfs.rename(from, to, Rename::NoReplace)?)
+        };
         match (position, &step.before, &step.after) {
             // Once every step was taken, a path that is neither end has lost its old object to the disk or to somebody.
             (Position::ForeignBefore, ..) if applied => Err(stuck(vec![finding(step)])),
@@ -273,10 +277,14 @@ impl<'a, V: Vfs> Run<'a, V> {
             (Position::Middle | Position::Unstaged, ..) => Ok(()),
             (Position::Done, ..) if holds_something(self.vfs, &at, &step.after)? => Err(stuck(vec![finding(step)])),
             (Position::Done, Some(_), Some(_)) if plan.method == Method::Exchange => {
+                open()?;
                 Ok(self.vfs.rename(&old, &at, Rename::Exchange)?)
             }
             // The new object goes: the direction is durable, so nobody will ask for it again.
-            (Position::Done, Some(before), Some(after)) => move_over(self.vfs, &old, before, &at, after),
+            (Position::Done, Some(before), Some(after)) => {
+                open()?;
+                move_over(self.vfs, &old, before, &at, after)
+            }
             (Position::Done, Some(_), None) => moved(&old, &at),
             (Position::Done, None, _) => moved(&at, &new),
             (Position::Lost | Position::ForeignAfter, ..) => Err(stuck(vec![finding(step)])),
@@ -314,33 +322,6 @@ impl<'a, V: Vfs> Run<'a, V> {
         }
         Ok(())
     }
-}
-
-/// Opens the directory in which a step moves something, and the directory that it moves, where their owner may not
-/// write to them; when all steps are taken they are closed again. Only what the plan names, or a slot
-/// holds, is ever opened.
-fn open_up<V: Vfs>(vfs: &V, plan: &Plan, step: &Step, at: &Place) -> Result<(), Error> {
-    let user = vfs.user();
-    if user == 0 {
-        return Ok(());
-    }
-    let Stores { new, old } = Stores::of(plan, step);
-    let named = |place: &Place| plan.steps.iter().any(|step| step.path == place.path);
-    let parent = at.path.parent().map(|path| Place { root: at.root, path });
-    let moves = [&step.before, &step.after].into_iter().flatten().any(Node::is_directory);
-    let moved = [at.clone(), new, old].into_iter().filter(|_| moves);
-    for (place, is_parent) in parent.map(|at| (at, true)).into_iter().chain(moved.map(|at| (at, false))) {
-        match vfs.stat(&place)? {
-            Some(stat) if stat.kind == FileType::Directory && stat.uid == user && is_locked(stat.mode) => {
-                if is_parent && place.root != RootId::STATE && !named(&place) {
-                    continue;
-                }
-                vfs.set_mode(&place, open_mode(stat.mode))?;
-            }
-            _ => {}
-        }
-    }
-    Ok(())
 }
 
 /// Looks whether every step can be taken back, without changing anything: before the direction turns on request.
@@ -412,97 +393,11 @@ fn ends_directory(plan: &Plan, index: usize) -> bool {
         })
 }
 
-/// Is the object that a step moves a directory with something in it?
-fn holds_something<V: Vfs>(vfs: &V, at: &Place, end: &Option<Node>) -> Result<bool, Error> {
-    Ok(end.as_ref().is_some_and(Node::is_directory) && !vfs.list(at)?.is_empty())
-}
-
-/// Takes a step forward, and looks whether what came out is what should have been there.
-fn replace<V: Vfs>(
-    vfs: &V,
-    plan: &Plan,
-    step: &Step,
-    at: &Place,
-    seen: &Seen,
-    position: Position,
-) -> Result<(), Error> {
-    let Stores { new, old } = Stores::of(plan, step);
-    let came_out = |out: &Place| -> Result<bool, Error> {
-        let stat = vfs.stat(out)?;
-        let empty = !holds_something(vfs, out, &step.before)?;
-        let same = |known: Print| stat.is_some_and(|stat| stat.inode == known.inode);
-        Ok(empty && seen.tree.is_none_or(|(known, _)| same(known)))
-    };
-    match (&step.before, &step.after) {
-        (None, _) => Ok(vfs.rename(&new, at, Rename::NoReplace)?),
-        (Some(_), Some(_)) if plan.method == Method::Exchange => {
-            vfs.rename(&new, at, Rename::Exchange)?;
-            if came_out(&old)? {
-                return Ok(());
-            }
-            vfs.rename(&new, at, Rename::Exchange)?;
-            Err(foreign(step))
-        }
-        (Some(_), Some(_)) if position == Position::Middle => Ok(vfs.rename(&new, at, Rename::NoReplace)?),
-        (Some(before), Some(after)) => move_over(vfs, &new, after, at, before),
-        (Some(_), None) => {
-            vfs.rename(at, &old, Rename::NoReplace)?;
-            if came_out(&old)? {
-                return Ok(());
-            }
-            vfs.rename(&old, at, Rename::NoReplace)?;
-            Err(foreign(step))
-        }
-    }
-}
-
-/// Moves an object over another one that is kept elsewhere: in one step where the types allow it.
-fn move_over<V: Vfs>(vfs: &V, from: &Place, moving: &Node, at: &Place, standing: &Node) -> Result<(), Error> {
-    if moving.is_directory() || standing.is_directory() {
-        if standing.is_directory() {
-            vfs.remove_dir(at)?;
-        } else {
-            vfs.remove_file(at)?;
-        }
-        return Ok(vfs.rename(from, at, Rename::NoReplace)?);
-    }
-    Ok(vfs.rename(from, at, Rename::Replace)?)
-}
-
-/// Sets in place what differs: owner first, since that clears bits of the mode.
-fn amend<V: Vfs>(vfs: &V, at: &Place, to: &Option<Node>, policy: Policy) -> Result<(), Error> {
-    let Some(Node { metadata: to, .. }) = to else {
-        return Err(Error::new(Code::Internal, format!("the step for {at} has one end")));
-    };
-    let stat = vfs.stat(at)?.ok_or_else(|| Error::new(Code::Foreign, format!("{at} is gone")))?;
-    let now = tree::metadata_of(vfs, at, &stat)?;
-    let chown = policy.owner && (now.uid, now.gid) != (to.uid, to.gid);
-    if chown {
-        vfs.set_owner(at, to.uid, to.gid)?;
-    }
-    if chown || now.mode != to.mode {
-        vfs.set_mode(at, to.mode)?;
-    }
-    let value = |metadata: &Metadata, name: &[u8]| {
-        metadata.xattrs.iter().find(|(known, _)| &**known == name).map(|(_, value)| value.clone())
-    };
-    for (name, _) in now.xattrs.iter().filter(|(name, _)| value(to, name).is_none()) {
-        vfs.set_xattr(at, name, None)?;
-    }
-    for (name, wanted) in to.xattrs.iter().filter(|(name, wanted)| value(&now, name).as_ref() != Some(wanted)) {
-        vfs.set_xattr(at, name, Some(wanted))?;
-    }
-    if policy.mtime && now.mtime != to.mtime {
-        vfs.set_mtime(at, to.mtime)?;
-    }
-    Ok(())
-}
-
 fn finding(step: &Step) -> Finding {
     Finding { path: step.path.clone(), difference: Difference::Content }
 }
 
-fn foreign(step: &Step) -> Error {
+pub(super) fn foreign(step: &Step) -> Error {
     Error::new(Code::Foreign, format!("{} was changed while the update was under way", step.path))
         .listing(vec![finding(step)])
 }

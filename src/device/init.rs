@@ -34,6 +34,9 @@ impl<V: Vfs> Engine<V> {
                 vfs.remove_file(&left)?;
             }
         }
+        // The mark of a failed sync comes before the first sync.
+        store::write_file(&vfs, &layout::poison(), &Session::default().0)?;
+        config.write(&vfs)?;
         store::ensure_dir(&vfs, &layout::generations())?;
         store::ensure_dir(&vfs, &layout::manifests())?;
         let id = vfs.fresh_id()?;
@@ -61,9 +64,8 @@ impl<V: Vfs> Engine<V> {
             // The state directory has just been made in it.
             vfs.set_mtime(&Place::tree(&TreePath::root()), root.metadata.mtime)?;
         }
-        store::write_file(&vfs, &layout::poison(), &Session::default().0)?;
-        config.write(&vfs)?;
         Journal::create(&vfs, &layout::journal_new(), vfs.fresh_id()?, id)?;
+        store::sync_one(&vfs, &layout::journal_new())?;
         vfs.sync_all().map_err(|error| store::sync_failed(&vfs, error))?;
         vfs.rename(&layout::journal_new(), &layout::journal(), Rename::NoReplace)?;
         vfs.sync_all().map_err(|error| store::sync_failed(&vfs, error))?;

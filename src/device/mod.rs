@@ -14,6 +14,7 @@ mod file_ops;
 mod history;
 mod init;
 mod layout;
+mod moves;
 mod observer;
 mod package;
 mod patch_executor;

@@ -6,8 +6,8 @@ use super::executor::refuse_strays;
 use super::layout::{self, STATE_DIRECTORY};
 use super::observer::{Observer, Phase, Progress};
 use crate::error::{Code, Error, Finding};
-use crate::model::{Difference, Kind, Node, Policy, TreePath};
-use crate::transaction::{Arrangement, Method, Proposal, arrange};
+use crate::model::{Difference, Kind, Metadata, Node, Policy, TreePath};
+use crate::transaction::{Arrangement, Method, Proposal, arrange, is_locked};
 use crate::tree;
 use crate::vfs::{Capabilities, FileType, Place, RootId, Vfs};
 use rayon::prelude::*;
@@ -68,6 +68,9 @@ pub(super) fn check<V: Vfs>(
     refuse_strays(vfs, &leaving, proposals.iter().filter(|p| p.after.is_none()).map(|p| &p.path))?;
     refuse_parents(vfs, &proposals, &arrangements)?;
     refuse_metadata(vfs, &proposals, capabilities, policy)?;
+    for ((p, how), looked) in proposals.iter().zip(&arrangements).zip(&looked) {
+        refuse_one_way(vfs, p, *how, looked.owner, policy)?;
+    }
     refuse_case(vfs, &proposals)?;
     refuse_space(vfs, changes, &proposals, &arrangements, (capabilities, spare))?;
     let owners = owners(&proposals, &looked, vfs, policy)?;
@@ -232,6 +235,46 @@ fn refuse_metadata<V: Vfs>(
         if !capabilities.symlinks && matches!(after.kind, Kind::Symlink { .. }) {
             return Err(Error::new(Code::Metadata, format!("{} is a symbolic link, the file system has none", p.path)));
         }
+    }
+    Ok(())
+}
+
+/// What a user who is not root would set, he must be able to set back.
+fn refuse_one_way<V: Vfs>(
+    vfs: &V,
+    p: &Proposal,
+    how: Arrangement,
+    owner: Option<(u32, u32)>,
+    policy: Policy,
+) -> Result<(), Error> {
+    if vfs.user() == 0 {
+        return Ok(());
+    }
+    let refuse = |why: String| Err(Error::new(Code::Metadata, format!("{} {why}", p.path)));
+    let opened = |node: &Node| node.is_directory() && is_locked(node.metadata.mode);
+    let has_acl = |node: &Node| node.metadata.xattrs.iter().any(|(name, _)| &**name == b"system.posix_acl_access");
+    if how == Arrangement::Swap && [&p.before, &p.after].into_iter().flatten().any(|node| opened(node) && has_acl(node))
+    {
+        return refuse("has an ACL that would change while its owner is let in".into());
+    }
+    let (Some(before), Some((_, gid))) = (&p.before, owner) else { return Ok(()) };
+    let (old, new) = (&before.metadata, p.after.as_ref().map_or(&before.metadata, |after| &after.metadata));
+    let has_bit = |metadata: &Metadata| metadata.mode & 0o2000 != 0;
+    // Setting a mode takes it away from what belongs to a group of others.
+    let loses_bit = match how {
+        Arrangement::Nothing => false,
+        Arrangement::Swap => has_bit(old) && opened(before),
+        Arrangement::InPlace => {
+            let sets = old.mode != new.mode || old.xattrs != new.xattrs || old.gid != new.gid || opened(before);
+            sets && (has_bit(old) || has_bit(new))
+        }
+    };
+    if loses_bit && !vfs.is_member(gid) {
+        return refuse(format!("would lose its set-group-id bit, since it belongs to group {gid}"));
+    }
+    let regroups = policy.owner && how == Arrangement::InPlace && old.gid != new.gid;
+    if regroups && !(vfs.is_member(old.gid) && vfs.is_member(new.gid)) {
+        return refuse(format!("cannot be given from group {} to {} and back", old.gid, new.gid));
     }
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! Recovery: read the journal, then let the state machine go on. There is no other algorithm.
 
 use super::engine::{Engine, read_journal};
+use super::evidence::{self, Directories, Position, Seen};
 use super::executor;
 use super::history::{self, HistoryEntry};
 use super::layout;
@@ -58,7 +59,7 @@ pub struct Status {
 impl<V: Vfs> Engine<V> {
     /// Finishes or takes back whatever a crash left. Safe to run always; a second run does nothing.
     pub fn recover(&mut self, observer: &dyn Observer) -> Result<Recovered, Error> {
-        refuse_poisoned(&self.vfs)?;
+        self.require_trust()?;
         if self.broken {
             let (journal, records, state) = read_journal(&self.vfs)?;
             (self.journal, self.records, self.state, self.broken) = (journal, records, state, false);
@@ -199,9 +200,10 @@ impl<V: Vfs> Engine<V> {
     }
 
     /// Was a trial being taken back, although the record of it is gone? A crash cannot take that record, since it is
-    /// durable before the first step back; rot can. Only names and inodes are asked: nothing is read.
+    /// durable before the first step back; rot can. Nothing is read but what stands where something was removed.
     fn was_going_back(&self) -> Result<bool, Error> {
         let plan = self.plan()?;
+        let directories = Directories::of(&plan);
         for step in plan.steps.iter().filter(|step| !step.in_place) {
             let new = self.vfs.stat(&layout::slot(plan.slots, step.slot))?;
             let back = match (&step.after, new) {
@@ -209,7 +211,11 @@ impl<V: Vfs> Engine<V> {
                     let told_apart = step.before_inode != step.after_inode && plan.method == Method::Exchange;
                     told_apart && stat.inode == step.after_inode
                 }
-                (None, None) => self.vfs.stat(&Place::tree(&step.path))?.is_some(),
+                // Somebody may have made another object of that name: only the old one has come back.
+                (None, None) => {
+                    let found = evidence::examine(&self.vfs, &plan, &directories, step, &mut Seen::default())?;
+                    found.0 == Position::NotDone
+                }
                 _ => false,
             };
             if back {
@@ -302,9 +308,13 @@ fn status<V: Vfs>(vfs: &V, records: &[Record], state: State, header: Header) -> 
 pub(super) fn refuse_poisoned<V: Vfs>(vfs: &V) -> Result<(), Error> {
     let Some(session) = poisoned_by(vfs)? else { return Ok(()) };
     if vfs.session()? == session {
-        return Err(Error::new(Code::SyncFailed, "a sync failed since the last reboot"));
+        return Err(untrusted());
     }
     forget(vfs)
+}
+
+pub(super) fn untrusted() -> Error {
+    Error::new(Code::SyncFailed, "a sync failed since the last reboot")
 }
 
 fn forget<V: Vfs>(vfs: &V) -> Result<(), Error> {

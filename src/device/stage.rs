@@ -264,7 +264,8 @@ impl<'a, V: Vfs> Stager<'a, V> {
         if self.observer.cancelled() { Err(Error::new(Code::Cancelled, "stopped on request")) } else { Ok(()) }
     }
 
-    /// Gives a stored object its metadata: owner first, since that clears bits of the mode; time last.
+    /// Gives a stored object its metadata: owner first, since that clears bits of the mode; attributes before the mode,
+    /// which may forbid them; time last.
     fn dress(&self, slot: &Place, file: Option<&V::File>, node: &Node, index: usize) -> Result<(), Error> {
         let Metadata { mode, uid, gid, mtime, xattrs } = &node.metadata;
         let owner = if self.policy.owner { Some((*uid, *gid)) } else { self.checked.owners[index] };
@@ -272,14 +273,15 @@ impl<'a, V: Vfs> Stager<'a, V> {
         if let Some((uid, gid)) = owner.filter(|owner| Some(*owner) != self.maker) {
             self.vfs.set_owner(slot, uid, gid)?;
         }
+        // From the last: an ACL, which comes before attributes of users, sets the mode as well.
+        for (name, value) in xattrs.iter().rev() {
+            self.vfs.set_xattr(slot, name, Some(value))?;
+        }
         match file {
             _ if matches!(node.kind, Kind::Symlink { .. }) => {}
             Some(file) => self.vfs.set_mode_of(file, slot, *mode)?,
             None if node.is_directory() && self.vfs.user() != 0 => self.vfs.set_mode(slot, open_mode(*mode))?,
             None => self.vfs.set_mode(slot, *mode)?,
-        }
-        for (name, value) in xattrs {
-            self.vfs.set_xattr(slot, name, Some(value))?;
         }
         match file {
             Some(file) => self.vfs.set_mtime_of(file, slot, *mtime)?,
@@ -304,7 +306,7 @@ impl<'a, V: Vfs> Stager<'a, V> {
                     None => Print::of(&self.vfs.stat(&slot)?.ok_or_else(gone)?),
                 };
                 seen.slot = Some((print, Ends { before: false, after: true }));
-                if !self.checked.capabilities.sync_all_reports && proposal.after.as_ref().is_some_and(Node::is_file) {
+                if !self.vfs.sync_all_reports() && proposal.after.as_ref().is_some_and(Node::is_file) {
                     let file = self.vfs.open(&slot, Access::Read)?;
                     self.vfs.sync_file(&file).map_err(|error| {
                         super::executor::mark_poisoned(self.vfs);
@@ -378,18 +380,19 @@ fn second_name<V: Vfs>(vfs: &V, from: &Place, to: &Place, node: &Node) -> Result
             let content = &mut FileReader { vfs, file: &source, offset: 0 };
             let (size, digest) = store_early(vfs, to, content)?;
             check_content(from, node, size, digest)?;
+            super::store::sync_one(vfs, to)?;
         }
     }
     let stat = vfs.stat(from)?.ok_or_else(|| Error::new(Code::Foreign, format!("{from} is gone")))?;
     if vfs.user() == 0 {
         vfs.set_owner(to, stat.uid, stat.gid)?;
     }
+    for (name, value) in node.metadata.xattrs.iter().rev() {
+        vfs.set_xattr(to, name, Some(value))?;
+    }
     if stat.kind != FileType::Symlink {
         let opened = node.is_directory() && vfs.user() != 0;
         vfs.set_mode(to, if opened { open_mode(stat.mode) } else { stat.mode })?;
-    }
-    for (name, value) in &node.metadata.xattrs {
-        vfs.set_xattr(to, name, Some(value))?;
     }
     Ok(vfs.set_mtime(to, stat.mtime)?)
 }

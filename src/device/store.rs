@@ -180,13 +180,14 @@ pub(super) fn read_start<V: Vfs>(vfs: &V, at: &Place, size: u64) -> Result<Vec<u
     Ok(bytes)
 }
 
-/// Creates a file with content. Not durable yet.
-pub(super) fn write_file<V: Vfs>(vfs: &V, at: &Place, bytes: &[u8]) -> Result<(), IoError> {
+/// Creates a file with content. Durable after the next sync of everything.
+pub(super) fn write_file<V: Vfs>(vfs: &V, at: &Place, bytes: &[u8]) -> Result<(), Error> {
     let file = vfs.create(at)?;
     for (number, chunk) in bytes.chunks(1 << 20).enumerate() {
         vfs.write_at(&file, (number as u64) << 20, chunk)?;
     }
-    Ok(())
+    drop(file);
+    sync_one(vfs, at)
 }
 
 /// Replaces a file by one with other content: durable, and never seen half-written.
@@ -201,6 +202,15 @@ pub(super) fn replace_file<V: Vfs>(vfs: &V, new: &Place, at: &Place, bytes: &[u8
     vfs.sync_file(&file).map_err(|error| sync_failed(vfs, error))?;
     vfs.rename(new, at, crate::vfs::Rename::Replace)?;
     vfs.sync_all().map_err(|error| sync_failed(vfs, error))
+}
+
+/// Makes the content of one file durable where the next sync of everything may lose it in silence.
+pub(super) fn sync_one<V: Vfs>(vfs: &V, at: &Place) -> Result<(), Error> {
+    if vfs.sync_all_reports() {
+        return Ok(());
+    }
+    let file = vfs.open(at, Access::Write)?;
+    vfs.sync_file(&file).map_err(|error| sync_failed(vfs, error))
 }
 
 /// What a failed sync means, wherever it was: nobody may sync again in this session and believe it.

@@ -86,6 +86,14 @@ impl<V: Vfs> Journal<V> {
         self.header
     }
 
+    /// Says which generation the tree was when the epoch began, for a header that is known by its frames only: these say
+    /// it, in their own words, and the header of the epoch before says what was then.
+    pub fn begins_at(&mut self, current: [u8; 16]) {
+        if self.torn {
+            self.header.current = current;
+        }
+    }
+
     /// Makes the current epoch durable, unless it is known to be: what an abandoned transaction leaves may not be.
     pub fn settle(&mut self, vfs: &V) -> Result<(), IoError> {
         if self.settled {
@@ -126,6 +134,9 @@ impl<V: Vfs> Journal<V> {
 
     /// Makes everything durable: what was appended, and whatever else was done on the file system.
     pub fn sync_all(&mut self, vfs: &V) -> Result<(), IoError> {
+        if !vfs.sync_all_reports() {
+            vfs.sync_file(&self.file)?;
+        }
         vfs.sync_all()?;
         (self.durable, self.settled) = (self.next, !self.torn);
         Ok(())

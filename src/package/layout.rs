@@ -77,8 +77,8 @@ pub(super) fn read_signatures(read: &mut dyn Read) -> Result<Signatures, Package
         let (mut key, mut signature) = ([0; 32], [0; 64]);
         read_exact(read, &mut key)?;
         read_exact(read, &mut signature)?;
-        if signatures.iter().any(|(other, _)| other.0 == key) {
-            return Err(PackageError::malformed("two signatures of one key"));
+        if signatures.last().is_some_and(|(last, _)| last.0 >= key) {
+            return Err(PackageError::malformed("its signatures are not sorted by key, or two are of one key"));
         }
         signatures.push((Digest(key), Signature(signature)));
     }
@@ -209,11 +209,12 @@ mod tests {
         assert_eq!(read_signatures(&mut read).unwrap(), signatures);
         assert!(expect_end(&mut read).is_ok());
         assert!(matches!(read_head(&mut out.as_slice(), 11), Err(PackageError::Limit { .. })));
-        let twice = [signatures[0].clone(), signatures[0].clone()];
-        let mut out = Vec::new();
-        write_front(&mut out, b"", &twice).unwrap();
-        let error = read_signatures(&mut &out[HEAD..]).unwrap_err();
-        assert!(matches!(error, PackageError::Malformed(_)), "{error}");
+        for unsorted in [[0, 0], [1, 0]] {
+            let mut out = Vec::new();
+            write_front(&mut out, b"", &unsorted.map(|at: usize| signatures[at].clone())).unwrap();
+            let error = read_signatures(&mut &out[HEAD..]).unwrap_err();
+            assert!(matches!(error, PackageError::Malformed(_)), "{error}");
+        }
         assert!(matches!(read_signatures(&mut &[65][..]), Err(PackageError::Limit { .. })));
     }
 

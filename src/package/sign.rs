@@ -36,7 +36,8 @@ pub fn add_signature(read: impl Read, out: &mut dyn Write, key: &SecretKey) -> R
 pub(super) fn add(signatures: &mut Signatures, key: &SecretKey, manifest: &[u8]) -> Result<(), PackageError> {
     let id = key.public().id();
     signatures.retain(|(other, _)| *other != id);
-    signatures.push((id, key.sign(PACKAGE_DOMAIN, manifest)));
+    let at = signatures.partition_point(|(other, _)| other.0 < id.0);
+    signatures.insert(at, (id, key.sign(PACKAGE_DOMAIN, manifest)));
     if signatures.len() > limits::SIGNATURES {
         return Err(PackageError::Limit { what: "signatures", most: limits::SIGNATURES as u64 });
     }

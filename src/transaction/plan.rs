@@ -1,7 +1,7 @@
 //! From what should change to the steps that change it.
 
 use super::is_locked;
-use crate::model::{Node, Policy, TreePath};
+use crate::model::{Node, Policy, TreePath, Xattrs};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What one path holds and should hold.
@@ -88,7 +88,11 @@ fn changes_in_place(p: &Proposal, before: &Node, after: &Node, leaders: &BTreeSe
     let owner_stays = (old.uid, old.gid) == (new.uid, new.gid);
     let coupled = |name: &[u8]| name == b"security.capability" || name == b"system.posix_acl_access";
     let has_coupled = old.xattrs.iter().chain(&new.xattrs).any(|(name, _)| coupled(name));
-    alone && !has_coupled && (owner_stays || (old.mode | new.mode) & SET_ID == 0)
+    // Attributes of users are taken for content: of what its owner may not write to he cannot set them.
+    let of_users = |xattrs: &Xattrs| xattrs.iter().filter(|(name, _)| name.starts_with(b"user.")).cloned().collect();
+    let (old_users, new_users): (Xattrs, Xattrs) = (of_users(&old.xattrs), of_users(&new.xattrs));
+    let may_be_set = old_users == new_users || old.mode & new.mode & 0o200 != 0;
+    alone && !has_coupled && may_be_set && (owner_stays || (old.mode | new.mode) & SET_ID == 0)
 }
 
 struct KeptLinks {

@@ -103,6 +103,9 @@ pub trait Vfs: Send + Sync {
 
     /// What the file system can do, found out by trying inside the directory `scratch`, which is left as it was.
     fn capabilities(&self, scratch: &Place) -> Result<Capabilities, IoError>;
+    /// Does [`Vfs::sync_all`] report every failure? `syncfs` does since Linux 5.17, on real block file systems. Elsewhere
+    /// each file is synced as well.
+    fn sync_all_reports(&self) -> bool;
     /// Are names that differ in case only the same name in this directory?
     fn folds_case(&self, directory: &Place) -> Result<bool, IoError>;
     /// What is free on the file system of a root.
@@ -117,6 +120,9 @@ pub trait Vfs: Send + Sync {
     fn fresh_id(&self) -> Result<[u8; 16], IoError>;
     /// The effective user: metadata of others can be set only by 0.
     fn user(&self) -> u32;
+    /// Is the effective user in this group? Who is neither that nor 0 loses the set-group-id bit of what belongs to the
+    /// group when he sets its mode.
+    fn is_member(&self, gid: u32) -> bool;
     /// How many threads may use it at once; 1 where the order of calls must repeat.
     fn threads(&self) -> usize;
 }
@@ -236,8 +242,6 @@ pub struct Capabilities {
     pub symlinks: bool,
     /// Extended attributes of users.
     pub xattrs: bool,
-    /// `sync_all` reports every failure (`syncfs` does since Linux 5.17, on real block file systems).
-    pub sync_all_reports: bool,
     /// Renames are atomic across a crash; false for vfat, exfat and ext2.
     pub atomic_rename: bool,
 }

@@ -160,3 +160,46 @@ fn a_failed_sync_is_never_followed_by_one_that_is_believed() {
     println!("failed syncs: {stopped}, seed {}", seed());
     assert!(stopped > 200);
 }
+
+/// Where a sync of everything does not report its errors it loses data in silence: of the journal, the plan, of what was
+/// stored. Whatever is lost so, nothing that was said is untrue, and the tree is old or new.
+#[test]
+fn a_sync_of_everything_that_fails_in_silence_loses_nothing_that_counts() {
+    let cases: Vec<_> = WORKLOADS
+        .iter()
+        .flat_map(|workload| Act::ALL.map(|act| (workload, act)))
+        .flat_map(|(workload, act)| [(true, true), (false, false)].map(|how| (workload, act, how)))
+        .collect();
+    let (silent, told) = cases
+        .into_par_iter()
+        .filter(|(workload, _, (exchange, _))| *exchange || workload.name != "hard-link group")
+        .map(|(workload, act, (exchange, hard_links))| {
+            let poorer = Options { sync_all_reports: false, exchange, hard_links, ..options(Profile::Posix) };
+            let prepared = Prepared::new(workload, poorer);
+            let whole = prepared.disk.fork();
+            perform(act, &prepared, &whole);
+            let (mut silent, mut told) = (0, 0);
+            for number in 0..whole.syncs() {
+                let vfs = prepared.disk.fork();
+                vfs.set_faults(Faults::none().fail_sync(number));
+                let (promise, error) = perform(act, &prepared, &vfs);
+                let context = format!("{} {act:?}, exchange {exchange}, sync {number}, seed {}", workload.name, seed());
+                match error {
+                    None => silent += 1,
+                    Some(error) => {
+                        assert_eq!(error.code().as_str(), "apply.sync-failed", "{context}: {error:?}");
+                        told += 1;
+                    }
+                }
+                let mut tally = Tally::default();
+                let judge = |disk: &SimVfs, promise: &Promise| judge(&prepared, disk, *promise);
+                let budget = Budget::sample(4, seed());
+                judge_images(&vfs, number, &promise, &judge, &budget, &mut HashSet::new(), &mut tally)
+                    .unwrap_or_else(|violation| panic!("{context}: {violation}"));
+            }
+            (silent, told)
+        })
+        .reduce(|| (0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+    println!("syncs that fail where not all report: {silent} in silence, {told} told, seed {}", seed());
+    assert!(silent > 200 && told > 200, "{silent} {told}");
+}

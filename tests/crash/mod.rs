@@ -16,7 +16,7 @@ use rayon::prelude::*;
 use std::sync::Mutex;
 use surefoot::crashtest::{Explorer, Tally};
 use surefoot::vfs::sim::{Budget, Options, Profile};
-use workload::{LOCKED, MANY, Prepared, WORKLOADS, Workload};
+use workload::{LOCKED, MANY, Prepared, READ_ONLY, WORKLOADS, Workload};
 
 /// The profiles in which a rename is atomic. (In `Split` it is not, and preflight refuses such file systems.)
 const PROFILES: [Profile; 5] = Profile::ATOMIC;
@@ -142,5 +142,22 @@ fn directories_that_their_owner_may_not_write_to() {
         }
     }
     let tally = sweep_all("directories that may not be written to", cases);
+    assert!(tally.crash_points > 1000, "{tally:?}");
+}
+
+/// The kernel takes attributes of users for content: of what its owner may not write to he may not set them either.
+#[test]
+fn attributes_of_what_their_owner_may_not_write_to() {
+    let budget = Budget { pairs_up_to: 0, random: 8, seed: seed(), ..Budget::default() };
+    let mut cases = Vec::new();
+    for act in ACTS {
+        for profile in PROFILES {
+            for (exchange, hard_links) in [(true, true), (false, true), (false, false)] {
+                let options = Options { user: 1000, exchange, hard_links, ..options(profile) };
+                cases.push((READ_ONLY, act, options, budget.clone()));
+            }
+        }
+    }
+    let tally = sweep_all("attributes of what may not be written to", cases);
     assert!(tally.crash_points > 1000, "{tally:?}");
 }

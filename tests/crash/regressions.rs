@@ -3,16 +3,24 @@
 use super::oracle::{Act, Promise, judge, perform, recover};
 use super::workload::{Prepared, WORKLOADS};
 use super::{PROFILES, options, seed};
+use surefoot::codec::frame::Header;
 use surefoot::crashtest::Explorer;
-use surefoot::device::{Config, Engine, Settings, Tree};
+use surefoot::device::{Config, Engine, Settings, Transaction, Tree};
 use surefoot::error::Code;
 use surefoot::model::TreePath;
 use surefoot::tree::{Walk, scan_indexed};
-use surefoot::vfs::sim::{Budget, Faults, Options, Profile};
-use surefoot::vfs::{Place, RootId, SimVfs, Vfs};
+use surefoot::vfs::sim::{Budget, Errno, Faults, Options, Profile, Repeat, When};
+use surefoot::vfs::{Access, Place, SimVfs, Vfs};
 
 fn at(path: &str) -> Place {
     Place::tree(&TreePath::parse(path).unwrap())
+}
+
+/// Removes the stored object with this content.
+fn lose_slot(disk: &SimVfs, content: &[u8]) {
+    let slots = disk.state_listing();
+    let slot = slots.iter().find(|path| disk.read_file(&format!(".surefoot/{path}")).as_deref() == Some(content));
+    disk.remove_all(&format!(".surefoot/{}", slot.expect("the stored object")));
 }
 
 /// A disk in trial whose next boot is the one after the last that may find it unconfirmed.
@@ -290,6 +298,40 @@ fn a_user_gets_nothing_that_he_could_not_look_at_again() {
     assert!(disk.snapshot() == before);
 }
 
+/// A user had a trial that made a file of mode 0444 writable and changed an attribute of it. On the way back the mode
+/// came first, and then the kernel refused the attribute: each recovery stopped there, for ever. And no file of mode
+/// 0444 that has one could be staged.
+#[test]
+fn a_user_can_take_back_attributes_of_a_file_that_he_may_not_write_to() {
+    for (old, new) in [(0o444, 0o644), (0o644, 0o444), (0o444, 0o444), (0o644, 0o600)] {
+        for boots in [0, 2] {
+            let disk = SimVfs::with(Options { user: 1000, ..options(Profile::Posix) });
+            disk.write_file("f", "f").attribute("f", "user.x", "a").chmod("f", old);
+            disk.make_dir("d").attribute("d", "user.x", "a").chmod("d", old | 0o111);
+            let before = disk.snapshot();
+            let mut tree = Tree::with(disk.clone()).unwrap();
+            let mut change = tree.begin().unwrap().trial(1);
+            for (path, mode) in [("f", new), ("d", new | 0o111)] {
+                change = change.set_mode(path, mode).set_xattr(path, b"user.x", Some(b"b"));
+            }
+            change.put("n", &b"n"[..]).set_xattr("n", b"user.x", Some(b"n")).set_mode("n", 0o400).commit().unwrap();
+            let stat = |path: &str| disk.stat(&at(path)).unwrap().unwrap().mode;
+            assert_eq!((stat("f"), stat("d"), stat("n")), (new, new | 0o111, 0o400));
+            assert_eq!(*disk.xattrs(&at("f")).unwrap()[0].1, *b"b");
+            drop(tree);
+            let mut disk = disk;
+            for _ in 0..boots {
+                disk = disk.reboot_clean();
+                recover(&disk).unwrap_or_else(|error| panic!("{old:o} to {new:o}: {error}"));
+            }
+            if boots == 0 {
+                Tree::with(disk.clone()).unwrap().rollback().unwrap();
+            }
+            assert!(disk.snapshot() == before, "{old:o} to {new:o}");
+        }
+    }
+}
+
 /// A trial had removed `gone`. Its old object was lost from the slot, and somebody made another file of that name. The
 /// check before going back let that pass, since nothing stood in the way of a step that moves; the direction turned, `kept`
 /// went back to its old content, and only then was there no old object for `gone`: a whole new tree became a mixture.
@@ -299,13 +341,212 @@ fn going_back_does_not_begin_where_it_cannot_end() {
     disk.write_file("gone", b"gone").write_file("kept", b"kept");
     let mut tree = Tree::with(disk.clone()).unwrap();
     tree.begin().unwrap().trial(3).remove("gone").put("kept", &b"new"[..]).commit().unwrap();
-    let slots = disk.state_listing();
-    let slot = slots.iter().find(|path| disk.read_file(&format!(".surefoot/{path}")).as_deref() == Some(&b"gone"[..]));
-    let slot = TreePath::parse(slot.expect("the old object").as_str()).unwrap();
-    disk.remove_file(&Place { root: RootId::STATE, path: slot }).unwrap();
+    lose_slot(&disk, b"gone");
     disk.write_file("gone", b"mine");
     let refused = tree.rollback().unwrap_err();
     assert_eq!(refused.code(), Code::Changed, "{refused:?}");
     assert_eq!(disk.read_file("kept").unwrap(), b"new");
     assert_eq!(disk.read_file("gone").unwrap(), b"mine");
+}
+
+/// A directory of mode 02555, of a group that the user is not in, was opened for a step. The kernel takes the set-group-id
+/// bit away when such a user sets a mode, so it was neither old nor new afterwards: stuck.
+#[test]
+fn a_set_group_id_bit_that_would_be_lost_is_refused() {
+    type Change = for<'a> fn(Transaction<'a, SimVfs>) -> Transaction<'a, SimVfs>;
+    let changes: [(u32, Change); 5] = [
+        (0o2555, |change| change.put("d/x", &b"y"[..])),
+        (0o2555, |change| change.remove("d")),
+        (0o2755, |change| change.set_mode("d", 0o2700)),
+        (0o2755, |change| change.set_mode("d", 0o755)),
+        (0o755, |change| change.set_mode("f", 0o2700)),
+    ];
+    for (number, (mode, change)) in changes.into_iter().enumerate() {
+        for member in [false, true] {
+            let disk = SimVfs::with(Options { user: 1000, ..options(Profile::Posix) });
+            let group = if member { 1000 } else { 50 };
+            disk.write_file("d/x", "x").chown("d", 1000, group).chmod("d", mode);
+            disk.write_file("f", "f").chown("f", 1000, group);
+            let before = disk.snapshot();
+            let mut tree = Tree::with(disk.clone()).unwrap();
+            let result = change(tree.begin().unwrap().trial(3)).commit();
+            if member {
+                result.unwrap_or_else(|error| panic!("{number}: {error:?}"));
+                tree.rollback().unwrap();
+            } else {
+                assert_eq!(result.expect_err("it went through").code(), Code::Metadata, "{number}");
+            }
+            assert!(disk.snapshot() == before, "{number}");
+        }
+    }
+}
+
+/// A user may give what is his to a group of his, but not back to one that he is not in.
+#[test]
+fn a_group_that_cannot_be_given_back_is_refused() {
+    let disk = SimVfs::with(Options { user: 1000, ..options(Profile::Posix) });
+    disk.write_file("f", "f").chown("f", 1000, 50).make_dir("d").chown("d", 1000, 50);
+    let config = Config { owner: true, ..Config::default() };
+    drop(Engine::init(disk.clone(), config, "", None).unwrap());
+    let mut tree = Tree::with(disk.clone()).unwrap();
+    let before = disk.snapshot();
+    for path in ["f", "d"] {
+        let refused = tree.begin().unwrap().trial(3).set_owner(path, 1000, 1000).commit().unwrap_err();
+        assert_eq!((refused.code(), disk.snapshot() == before), (Code::Metadata, true), "{path}: {refused:?}");
+    }
+}
+
+/// The old object of a path that a trial had removed was gone from its slot, and somebody had made something else of that
+/// name. That a name was there was taken for a step back, so every boot stopped at a tree that was whole.
+#[test]
+fn a_name_is_no_evidence_of_a_step_back() {
+    let disk = SimVfs::new();
+    disk.write_file("gone", b"gone").write_file("kept", b"kept");
+    let mut tree = Tree::with(disk.clone()).unwrap();
+    tree.begin().unwrap().trial(2).remove("gone").put("kept", &b"new"[..]).commit().unwrap();
+    drop(tree);
+    lose_slot(&disk, b"gone");
+    let lost = disk.fork();
+    disk.write_file("gone", b"mine");
+    for attempt in 1..=2 {
+        let disk = disk.reboot_clean();
+        disk.write_file("kept", b"new");
+        let status = recover(&disk).unwrap();
+        assert_eq!((status.state, status.attempt), ("trial", Some(1)), "{attempt}");
+    }
+    Engine::open(disk.clone()).unwrap().recover(&()).unwrap();
+    Engine::open(disk.clone()).unwrap().confirm(&()).unwrap();
+    assert_eq!((disk.read_file("gone").unwrap(), disk.read_file("kept").unwrap()), (b"mine".to_vec(), b"new".to_vec()));
+    // What was there before is evidence: a step was taken back, and the record of it is gone.
+    lost.write_file("gone", b"gone");
+    let lost = lost.reboot_clean();
+    assert_eq!(recover(&lost).unwrap().state, "idle");
+    assert_eq!(
+        (lost.read_file("gone").unwrap(), lost.read_file("kept").unwrap()),
+        (b"gone".to_vec(), b"kept".to_vec())
+    );
+}
+
+/// A header that was known by its frames only named the generation of the epoch before, and so it was written. Whoever
+/// read the header without its frames, as after a torn one, was a version behind.
+#[test]
+fn a_header_that_is_mended_names_the_generation_of_its_own_epoch() {
+    let disk = SimVfs::new();
+    disk.write_file("a", b"1");
+    let mut tree = Tree::with(disk.clone()).unwrap();
+    tree.begin().unwrap().put("a", &b"2"[..]).commit().unwrap();
+    let first = tree.engine().current().unwrap().id;
+    tree.begin().unwrap().trial(3).put("a", &b"3"[..]).commit().unwrap();
+    drop(tree);
+    let header = |disk: &SimVfs| {
+        let journal = disk.read_file(".surefoot/journal").unwrap();
+        let slots = [&journal[..4096], &journal[4096..8192]];
+        slots.into_iter().filter_map(Header::decode).max_by_key(|header| header.epoch).unwrap()
+    };
+    let whole = header(&disk);
+    assert_eq!(whole.current, first);
+    let file = disk.open(&at(".surefoot/journal"), Access::Write).unwrap();
+    disk.write_at(&file, whole.offset(), &[0; 4096]).unwrap();
+    drop(file);
+    let disk = disk.reboot_clean();
+    assert_ne!(header(&disk), whole);
+    assert_eq!(recover(&disk).unwrap().attempt, Some(1));
+    assert_eq!(header(&disk), whole, "the boot that was counted has mended it");
+}
+
+/// The mark of a failed sync could not be written either, and the same process recovered as if nothing had happened.
+#[test]
+fn a_failed_sync_is_remembered_where_it_cannot_be_noted() {
+    let prepared = Prepared::new(&WORKLOADS[0], options(Profile::Posix));
+    prepared.disk.set_options(|options| options.trace = true);
+    let apply = |engine: &mut Engine<SimVfs>| prepared.apply(engine, Settings { trial: true, ..Settings::default() });
+    let whole = prepared.disk.fork();
+    apply(&mut Engine::open(whole.clone()).unwrap()).unwrap();
+    let numbers = prepared.disk.syncs()..whole.syncs();
+    assert!(!numbers.is_empty());
+    for number in numbers {
+        let marked = prepared.disk.fork();
+        marked.set_faults(Faults::none().fail_sync(number));
+        apply(&mut Engine::open(marked.clone()).unwrap()).unwrap_err();
+        let trace = marked.trace();
+        let mark = trace.iter().rfind(|call| call.text.starts_with("open state:poison (Write)")).expect("no mark");
+        let disk = prepared.disk.fork();
+        disk.set_faults(Faults::none().fail_sync(number).fail_call(
+            mark.number,
+            Errno::IO,
+            When::Before,
+            Repeat::OneShot,
+        ));
+        let mut engine = Engine::open(disk.clone()).unwrap();
+        assert_eq!(apply(&mut engine).unwrap_err().code(), Code::SyncFailed, "sync {number}");
+        let (syncs, mutations) = (disk.syncs(), disk.mutations());
+        for _ in 0..2 {
+            assert_eq!(engine.recover(&()).unwrap_err().code(), Code::SyncFailed, "sync {number}");
+        }
+        assert!(apply(&mut engine).is_err() && engine.confirm(&()).is_err() && engine.rollback(&()).is_err());
+        assert_eq!((disk.syncs(), disk.mutations()), (syncs, mutations), "sync {number}: believed again");
+        drop(engine);
+        recover(&disk.reboot_clean()).unwrap();
+    }
+}
+
+/// A directory was opened for a step back that was none, since the path held something foreign, and stayed open.
+#[test]
+fn a_step_back_that_moves_nothing_opens_nothing() {
+    let disk = SimVfs::with(Options { user: 1000, ..options(Profile::Posix) });
+    disk.write_file("d/a", b"1").chmod("d", 0o555);
+    let mut tree = Tree::with(disk.clone()).unwrap();
+    tree.begin().unwrap().trial(3).put("d/a", &b"2"[..]).commit().unwrap();
+    drop(tree);
+    let begun = disk.calls();
+    let whole = disk.fork();
+    Engine::open(whole.clone()).unwrap().rollback(&()).unwrap();
+    let mut tried = 0;
+    for cut in begun..whole.calls() {
+        let disk = disk.fork();
+        disk.crash_at(cut);
+        let _ = Engine::open(disk.clone()).unwrap().rollback(&());
+        let disk = disk.killed().reboot_clean();
+        let state = Engine::open(disk.clone()).unwrap().status().unwrap().state;
+        let untouched = disk.read_file("d/a").as_deref() == Some(&b"2"[..]);
+        if state != "reverting" || !untouched || disk.stat(&at("d")).unwrap().unwrap().mode != 0o555 {
+            continue;
+        }
+        tried += 1;
+        disk.write_file("d/a", b"mine");
+        for _ in 0..2 {
+            let error = Engine::open(disk.clone()).unwrap().recover(&()).unwrap_err();
+            assert_eq!(error.code(), Code::Stuck, "cut at {cut}");
+            assert_eq!(disk.stat(&at("d")).unwrap().unwrap().mode, 0o555, "cut at {cut}: it stays open");
+        }
+    }
+    assert!(tried > 0, "nothing was tried");
+}
+
+/// `init` trusted one sync of everything, also where that does not report what it loses: the journal, or what it names,
+/// could be zeros after the next boot.
+#[test]
+fn init_syncs_each_file_where_a_sync_of_everything_may_fail_in_silence() {
+    for profile in PROFILES {
+        for seed in 0..8 {
+            let disk = SimVfs::with(Options { sync_all_reports: false, seed, ..options(profile) });
+            disk.write_file("a", "a");
+            let whole = disk.fork();
+            drop(Tree::with(whole.clone()).unwrap());
+            for number in 0..whole.syncs() {
+                let vfs = disk.fork();
+                vfs.set_faults(Faults::none().fail_sync(number));
+                let result = Tree::with(vfs.clone()).map(drop);
+                if let Err(error) = &result {
+                    assert_eq!(error.code(), Code::SyncFailed);
+                }
+                vfs.for_each_crash_image(&Budget::sample(2, seed), &mut |image| {
+                    let mut tree = Tree::with(image.mount()).unwrap_or_else(|error| {
+                        panic!("{profile:?}, seed {seed}, sync {number}, {}: {error:?}", image.choice())
+                    });
+                    tree.begin().unwrap().put("b", &b"b"[..]).commit().unwrap();
+                });
+            }
+        }
+    }
 }

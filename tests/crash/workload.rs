@@ -223,6 +223,52 @@ pub(super) const LOCKED: Workload = workload(
     },
 );
 
+/// Attributes of what their owner may not write to: swept as a user who is not root.
+pub(super) const READ_ONLY: Workload = workload(
+    "attributes of what their owner may not write to",
+    |d| {
+        _ = d
+            .write_file("opened", "1")
+            .attribute("opened", "user.x", "a")
+            .chmod("opened", 0o444)
+            .write_file("closed", "2")
+            .attribute("closed", "user.x", "a")
+            .write_file("stays", "3")
+            .attribute("stays", "user.x", "a")
+            .chmod("stays", 0o444)
+            .write_file("other", "4")
+            .attribute("other", "user.x", "a")
+            .chmod("other", 0o444)
+            .make_dir("d")
+            .attribute("d", "user.x", "a")
+            .chmod("d", 0o555)
+            .make_dir("e")
+            .attribute("e", "user.x", "a")
+    },
+    |d| {
+        _ = d
+            .write_file("opened", "1")
+            .attribute("opened", "user.x", "b")
+            .write_file("closed", "2")
+            .attribute("closed", "user.x", "b")
+            .chmod("closed", 0o444)
+            .write_file("stays", "3")
+            .attribute("stays", "user.y", "b")
+            .chmod("stays", 0o444)
+            .write_file("other", "5")
+            .attribute("other", "user.x", "a")
+            .chmod("other", 0o444)
+            .write_file("d/new", "6")
+            .attribute("d/new", "user.x", "c")
+            .chmod("d/new", 0o400)
+            .attribute("d", "user.x", "b")
+            .chmod("d", 0o555)
+            .make_dir("e")
+            .attribute("e", "user.x", "b")
+            .chmod("e", 0o500)
+    },
+);
+
 /// Three hundred files: swept with a smaller budget.
 pub(super) const MANY: Workload = workload("300 files", |d| many(d, 0), |d| many(d, 1));
 

@@ -6,42 +6,6 @@ pub(super) const GROUPS: &[Group] = &[
     Group {
         file: "src/device/executor.rs",
         mutants: &[
-            // Renames.
-            (
-                "what is created overwrites what stands there",
-                "(None, _) => Ok(vfs.rename(&new, at, @{Rename::NoReplace}@)?),",
-                "Rename::Replace",
-            ),
-            (
-                "what is replaced is lost",
-                "(Some(_), Some(_)) if plan.method == Method::Exchange => { vfs.rename(&new, at, @{Rename::Exchange}@)?;",
-                "Rename::Replace",
-            ),
-            (
-                "nothing is exchanged",
-                "(Some(_), Some(_)) if plan.method == Method::Exchange => { @{vfs.rename(&new, at, Rename::Exchange)?;}@",
-                "",
-            ),
-            (
-                "nothing is taken out",
-                "(Some(_), None) => { @{vfs.rename(at, &old, Rename::NoReplace)?;}@",
-                "",
-            ),
-            (
-                "what is taken out is removed",
-                "(Some(_), None) => { @{vfs.rename(at, &old, Rename::NoReplace)?;}@",
-                "vfs.remove_file(at)?;",
-            ),
-            (
-                "nothing is put where something was",
-                "position == Position::Middle => @{Ok(vfs.rename(&new, at, Rename::NoReplace)?)}@,",
-                "Ok(())",
-            ),
-            (
-                "what is moved over is removed first",
-                "@{Ok(vfs.rename(from, at, Rename::Replace)?)}@",
-                "{ vfs.remove_file(at)?; Ok(vfs.rename(from, at, Rename::NoReplace)?) }",
-            ),
             (
                 "a directory is removed before its exchange is durable",
                 "if @{self.plan.as_ref().is_some_and(|plan| ends_directory(plan, index))}@ {",
@@ -49,12 +13,12 @@ pub(super) const GROUPS: &[Group] = &[
             ),
             (
                 "nothing is exchanged back",
-                "if plan.method == Method::Exchange => { @{Ok(self.vfs.rename(&old, &at, Rename::Exchange)?)}@",
+                "if plan.method == Method::Exchange => { open()?; @{Ok(self.vfs.rename(&old, &at, Rename::Exchange)?)}@",
                 "Ok(())",
             ),
             (
                 "what goes back overwrites the new object",
-                "if plan.method == Method::Exchange => { Ok(self.vfs.rename(&old, &at, @{Rename::Exchange}@)?)",
+                "if plan.method == Method::Exchange => { open()?; Ok(self.vfs.rename(&old, &at, @{Rename::Exchange}@)?)",
                 "Rename::Replace",
             ),
             (
@@ -62,46 +26,11 @@ pub(super) const GROUPS: &[Group] = &[
                 "(Position::Done, Some(_), None) => @{moved(&old, &at)}@,",
                 "Ok(())",
             ),
-            (
-                "what was created stays",
-                "(Position::Done, None, _) => @{moved(&at, &new)}@,",
-                "Ok(())",
-            ),
+            ("what was created stays", "(Position::Done, None, _) => @{moved(&at, &new)}@,", "Ok(())"),
             (
                 "what was in the middle does not come back",
                 "if self.vfs.stat(&at)?.is_none() => { @{moved(&old, &at)}@",
                 "Ok(())",
-            ),
-            // What came out.
-            (
-                "what came out of an exchange is not looked at",
-                "vfs.rename(&new, at, Rename::Exchange)?; if @{came_out(&old)?}@ {",
-                "{ let _ = &came_out; true }",
-            ),
-            (
-                "what came out of an exchange stays out",
-                "return Ok(()); } @{vfs.rename(&new, at, Rename::Exchange)?;}@ Err(foreign(step))",
-                "",
-            ),
-            (
-                "what was taken out is not looked at",
-                "vfs.rename(at, &old, Rename::NoReplace)?; if @{came_out(&old)?}@ {",
-                "{ let _ = &came_out; true }",
-            ),
-            (
-                "what was taken out stays out",
-                "@{vfs.rename(&old, at, Rename::NoReplace)?;}@ Err(foreign(step))",
-                "",
-            ),
-            (
-                "what came out may be another object",
-                "let same = |known: Print| @{stat.is_some_and(|stat| stat.inode == known.inode)}@;",
-                "{ let _ = (known, stat); true }",
-            ),
-            (
-                "what came out may hold something",
-                "Ok(@{empty}@ && seen.tree",
-                "{ let _ = empty; true }",
             ),
             // Checks before a step.
             (
@@ -151,26 +80,14 @@ pub(super) const GROUPS: &[Group] = &[
                 "let Some(plan) = &self.plan else { return Ok(@{Survey::Unstaged}@) };",
                 "Survey::Ready",
             ),
-            (
-                "new content that is gone is not seen",
-                "Position::Unstaged => @{unstaged = true}@,",
-                "{}",
-            ),
-            (
-                "the records of the new version are not looked at",
-                "@{!self.records_are_stored(plan)?}@",
-                "false",
-            ),
+            ("new content that is gone is not seen", "Position::Unstaged => @{unstaged = true}@,", "{}"),
+            ("the records of the new version are not looked at", "@{!self.records_are_stored(plan)?}@", "false"),
             (
                 "the new generation is not looked at",
                 "Ok(@{stored(&layout::generation_state(id), plan.state)?}@ &&",
                 "true",
             ),
-            (
-                "the new manifest is not looked at",
-                "&& @{stored(&layout::manifest(id), plan.manifest)?}@)",
-                "true",
-            ),
+            ("the new manifest is not looked at", "&& @{stored(&layout::manifest(id), plan.manifest)?}@)", "true"),
             (
                 "recovery goes back without looking whether it can",
                 "if matches!(self.state, State::Applying { facts, .. } if facts.recovery == Recovery::Backward) {
@@ -192,11 +109,7 @@ pub(super) const GROUPS: &[Group] = &[
                 "Position::Lost | Position::ForeignAfter | Position::ForeignBefore => @{bad.push(finding(step))}@,",
                 "()",
             ),
-            (
-                "names that surefoot did not install are no strays",
-                "if @{strays.is_empty()}@ { return Ok(());",
-                "true",
-            ),
+            ("names that surefoot did not install are no strays", "if @{strays.is_empty()}@ { return Ok(());", "true"),
             // Syncs and errors.
             (
                 "a failed sync is not noted",
@@ -259,28 +172,76 @@ pub(super) const GROUPS: &[Group] = &[
                 "if stat.mode != end.mode && stat.mode == open_mode(end.mode) { @{self.vfs.set_mode(&at, end.mode)?;}@",
                 "",
             ),
-            // Metadata in place.
+            ("the tree is new before that is confirmed", "if @{records.contains(&Record::Confirmed)}@ {", "true"),
+            ("the tree stays old after that is confirmed", "if @{records.contains(&Record::Confirmed)}@ {", "false"),
+        ],
+    },
+    Group {
+        file: "src/device/moves.rs",
+        mutants: &[
+            // Renames.
             (
-                "the mode is set before the owner",
-                "@{if chown { vfs.set_owner(at, to.uid, to.gid)?; } if chown || now.mode != to.mode { vfs.set_mode(at, to.mode)?; }}@",
-                "{ if chown || now.mode != to.mode { vfs.set_mode(at, to.mode)?; }
-                if chown { vfs.set_owner(at, to.uid, to.gid)?; } }",
+                "what is created overwrites what stands there",
+                "(None, _) => Ok(vfs.rename(&new, at, @{Rename::NoReplace}@)?),",
+                "Rename::Replace",
             ),
             (
-                "an attribute that is to go stays",
-                "@{vfs.set_xattr(at, name, None)?;}@",
+                "what is replaced is lost",
+                "(Some(_), Some(_)) if plan.method == Method::Exchange => { vfs.rename(&new, at, @{Rename::Exchange}@)?;",
+                "Rename::Replace",
+            ),
+            (
+                "nothing is exchanged",
+                "(Some(_), Some(_)) if plan.method == Method::Exchange => { @{vfs.rename(&new, at, Rename::Exchange)?;}@",
+                "",
+            ),
+            ("nothing is taken out", "(Some(_), None) => { @{vfs.rename(at, &old, Rename::NoReplace)?;}@", ""),
+            (
+                "what is taken out is removed",
+                "(Some(_), None) => { @{vfs.rename(at, &old, Rename::NoReplace)?;}@",
+                "vfs.remove_file(at)?;",
+            ),
+            (
+                "nothing is put where something was",
+                "position == Position::Middle => @{Ok(vfs.rename(&new, at, Rename::NoReplace)?)}@,",
+                "Ok(())",
+            ),
+            (
+                "what is moved over is removed first",
+                "@{Ok(vfs.rename(from, at, Rename::Replace)?)}@",
+                "{ vfs.remove_file(at)?; Ok(vfs.rename(from, at, Rename::NoReplace)?) }",
+            ),
+            // What came out.
+            (
+                "what came out of an exchange is not looked at",
+                "vfs.rename(&new, at, Rename::Exchange)?; if @{came_out(&old)?}@ {",
+                "{ let _ = &came_out; true }",
+            ),
+            (
+                "what came out of an exchange stays out",
+                "return Ok(()); } @{vfs.rename(&new, at, Rename::Exchange)?;}@ Err(foreign(step))",
                 "",
             ),
             (
-                "the tree is new before that is confirmed",
-                "if @{records.contains(&Record::Confirmed)}@ {",
-                "true",
+                "what was taken out is not looked at",
+                "vfs.rename(at, &old, Rename::NoReplace)?; if @{came_out(&old)?}@ {",
+                "{ let _ = &came_out; true }",
             ),
+            ("what was taken out stays out", "@{vfs.rename(&old, at, Rename::NoReplace)?;}@ Err(foreign(step))", ""),
             (
-                "the tree stays old after that is confirmed",
-                "if @{records.contains(&Record::Confirmed)}@ {",
-                "false",
+                "what came out may be another object",
+                "let same = |known: Print| @{stat.is_some_and(|stat| stat.inode == known.inode)}@;",
+                "{ let _ = (known, stat); true }",
             ),
+            ("what came out may hold something", "Ok(@{empty}@ && seen.tree", "{ let _ = empty; true }"),
+            // Metadata in place.
+            (
+                "the mode is set before the owner",
+                "@{if chown { vfs.set_owner(at, to.uid, to.gid)?; } if chown || now.mode != mode { vfs.set_mode(at, mode)?; }}@",
+                "{ if chown || now.mode != mode { vfs.set_mode(at, mode)?; }
+                if chown { vfs.set_owner(at, to.uid, to.gid)?; } }",
+            ),
+            ("an attribute that is to go stays", "@{vfs.set_xattr(at, name, None)?;}@", ""),
         ],
     },
     Group {
@@ -342,11 +303,7 @@ pub(super) const GROUPS: &[Group] = &[
                 "(Found::Absent, Found::Is(s)) if @{s.before}@ => P::Done,",
                 "{ let _ = s; true }",
             ),
-            (
-                "a name that is gone proves that it was removed",
-                "(Found::Absent, _) => @{P::Lost}@,",
-                "P::Done",
-            ),
+            ("a name that is gone proves that it was removed", "(Found::Absent, _) => @{P::Lost}@,", "P::Done"),
             (
                 "a store that is empty proves that it was put in place",
                 "(Found::Absent, _) => @{P::Unstaged}@, (_, Found::Is(s)) if s.after => P::ForeignBefore, _ => P::ForeignAfter, }, (Some(_), None)",
@@ -372,11 +329,7 @@ pub(super) const GROUPS: &[Group] = &[
                 "let old_is_kept = @{matches!(kept, Found::Is(k) if k.before)}@;",
                 "!matches!(kept, Found::Absent)",
             ),
-            (
-                "what moved with its directory is not found",
-                "if @{elsewhere != at}@ {",
-                "false",
-            ),
+            ("what moved with its directory is not found", "if @{elsewhere != at}@ {", "false"),
             (
                 "any metadata may be set over",
                 "if @{!is_mixture(&now, &before.metadata, &after.metadata, policy, after.is_directory())}@ {",
@@ -391,11 +344,7 @@ pub(super) const GROUPS: &[Group] = &[
                 "Ok(if @{now.difference(&after.metadata, counting).is_none()}@ { Position::Done }",
                 "now.mode == after.metadata.mode || now.difference(&after.metadata, counting).is_none()",
             ),
-            (
-                "any name may stand in a directory that is to go",
-                "Ok(path) if @{known(&path)}@ => {}",
-                "true",
-            ),
+            ("any name may stand in a directory that is to go", "Ok(path) if @{known(&path)}@ => {}", "true"),
         ],
     },
     Group {
@@ -403,19 +352,11 @@ pub(super) const GROUPS: &[Group] = &[
         mutants: &[
             (
                 "recovery reads through a cache that a failed sync has spoilt",
-                "-> Result<Recovered, Error> { @{refuse_poisoned(&self.vfs)?;}@",
+                "-> Result<Recovered, Error> { @{self.require_trust()?;}@",
                 "",
             ),
-            (
-                "no session is that of the failed sync",
-                "if @{vfs.session()? == session}@ { return Err(",
-                "false",
-            ),
-            (
-                "every session is that of the failed sync",
-                "if @{vfs.session()? == session}@ { return Err(",
-                "true",
-            ),
+            ("no session is that of the failed sync", "if @{vfs.session()? == session}@ { return Err(", "false"),
+            ("every session is that of the failed sync", "if @{vfs.session()? == session}@ { return Err(", "true"),
             (
                 "a failed sync is remembered for ever",
                 "@{vfs.write_at(&file, 0, &Session::default().0)?;}@",
@@ -426,16 +367,12 @@ pub(super) const GROUPS: &[Group] = &[
                 "if @{self.broken}@ { let (journal, records, state)",
                 "false",
             ),
-                        (
+            (
                 "a trial ends although it cannot be taken back",
                 "Err(error) if @{matches!(error.code(), Code::Changed | Code::Stray)}@ => {",
                 "false",
             ),
-            (
-                "a direction that has rotted is not missed",
-                "if @{self.was_going_back()?}@ {",
-                "false",
-            ),
+            ("a direction that has rotted is not missed", "if @{self.was_going_back()?}@ {", "false"),
             (
                 "a lost direction is followed although it cannot be",
                 "@{executor::can_revert(&self.vfs, &self.plan()?).map_err(|error| {
@@ -443,7 +380,7 @@ pub(super) const GROUPS: &[Group] = &[
                 })?;}@",
                 "",
             ),
-(
+            (
                 "any plan is that of the journal",
                 "found.filter(|bytes| @{Digest::of(bytes).0 == digest}@)",
                 "{ let _ = (bytes, digest); true }",
@@ -480,8 +417,13 @@ pub(super) const GROUPS: &[Group] = &[
             ),
             (
                 "names do not show that steps were taken back",
-                "(None, None) => @{self.vfs.stat(&Place::tree(&step.path))?.is_some()}@,",
-                "false",
+                "@{found.0 == Position::NotDone}@",
+                "{ let _ = found; false }",
+            ),
+            (
+                "any name shows that steps were taken back",
+                "@{found.0 == Position::NotDone}@",
+                "{ let _ = found; self.vfs.stat(&Place::tree(&step.path))?.is_some() }",
             ),
             (
                 "during a trial the old version is verified",
@@ -501,8 +443,13 @@ pub(super) const GROUPS: &[Group] = &[
             ("an engine that is broken goes on", "if @{self.broken}@ { return Err(", "false"),
             (
                 "an engine that failed is not broken",
-                "if let Err(error) = result { @{self.broken = true;}@ return Err(error);",
+                "if let Err(error) = self.notice(result) { @{self.broken = true;}@ return Err(error);",
                 "",
+            ),
+            (
+                "a process forgets a failed sync that it could not note",
+                "if @{self.condemned}@ { return Err(super::recover::untrusted()); }",
+                "false",
             ),
             (
                 "an engine goes on in a session with a failed sync",
@@ -514,13 +461,13 @@ pub(super) const GROUPS: &[Group] = &[
                 "if @{request.target.is_some() && request.target != digest}@ {",
                 "false",
             ),
-                        (
+            (
                 "the last epoch is not made durable",
                 "@{let settled = self.journal.settle(&self.vfs).map_err(|error| store::sync_failed(&self.vfs, error));
                 self.notice(settled)?;}@",
                 "",
             ),
-("a state directory elsewhere will do", "@{refuse_elsewhere(&vfs)?;}@ let config", ""),
+            ("a state directory elsewhere will do", "@{refuse_elsewhere(&vfs)?;}@ let config", ""),
             (
                 "an undone update stays the current one",
                 "Generation::read(&self.vfs, *transaction), Some(Record::Begin { target, .. }) => @{Generation::read(&self.vfs, *target)}@",
@@ -536,16 +483,8 @@ pub(super) const GROUPS: &[Group] = &[
                 "let plan = self.plan()?; @{executor::can_revert(&self.vfs, &plan)?;}@ self.resume(",
                 "",
             ),
-            (
-                "an update is undone although it cannot be",
-                "@{executor::can_revert(&self.vfs, &plan)?;}@ let id",
-                "",
-            ),
-            (
-                "an undo keeps nothing of what it replaces",
-                "@{stage::stage_undo(vfs, from.id, &mut plan)?;}@",
-                "",
-            ),
+            ("an update is undone although it cannot be", "@{executor::can_revert(&self.vfs, &plan)?;}@ let id", ""),
+            ("an undo keeps nothing of what it replaces", "@{stage::stage_undo(vfs, from.id, &mut plan)?;}@", ""),
             (
                 "an undo leads to a generation that is gone",
                 "|| @{self.vfs.stat(&layout::generation_state(parent))?.is_none()}@ {",
@@ -578,25 +517,17 @@ pub(super) const GROUPS: &[Group] = &[
             ),
             (
                 "staged files are not synced where nothing else reports",
-                "if @{!self.checked.capabilities.sync_all_reports && proposal.after.as_ref().is_some_and(Node::is_file)}@ {",
+                "if @{!self.vfs.sync_all_reports() && proposal.after.as_ref().is_some_and(Node::is_file)}@ {",
                 "false",
             ),
-            (
-                "a staged file that cannot be synced is not noted",
-                "@{super::executor::mark_poisoned(self.vfs);}@",
-                "",
-            ),
+            ("a staged file that cannot be synced is not noted", "@{super::executor::mark_poisoned(self.vfs);}@", ""),
             ("what is replaced is not kept", "@{keep_old(self.vfs, self.checked.method, self.id, &steps)?;}@", ""),
-                        (
+            (
                 "an undo does not keep what it replaces",
                 "@{keep_old(vfs, plan.method, plan.slots, &plan.steps)}@",
                 "Ok(())",
             ),
-(
-                "what is moved is linked although it differs",
-                "if !(leaves && @{alike}@ && !leads",
-                "true",
-            ),
+            ("what is moved is linked although it differs", "if !(leaves && @{alike}@ && !leads", "true"),
             (
                 "a file that stays is linked as if it moved",
                 "let leaves = @{self.is_swapped(source)}@ && proposal.links == 1",
@@ -607,16 +538,8 @@ pub(super) const GROUPS: &[Group] = &[
                 "let leaves = self.is_swapped(source) && @{proposal.links == 1}@ &&",
                 "true",
             ),
-            (
-                "a file moves to two places at once",
-                "&& source != index && @{!linked.contains(from)}@;",
-                "true",
-            ),
-            (
-                "the leader of a group is linked to what goes",
-                "if !(leaves && alike && @{!leads}@ &&",
-                "true",
-            ),
+            ("a file moves to two places at once", "&& source != index && @{!linked.contains(from)}@;", "true"),
+            ("the leader of a group is linked to what goes", "if !(leaves && alike && @{!leads}@ &&", "true"),
             (
                 "new objects have the mode of the process",
                 "Some(file) => @{self.vfs.set_mode_of(file, slot, *mode)?}@,",
@@ -667,7 +590,12 @@ pub(super) const GROUPS: &[Group] = &[
         mutants: &[
             (
                 "the journal has its name before it is durable",
-                "vfs.fresh_id()?, id)?; @{vfs.sync_all().map_err(|error| store::sync_failed(&vfs, error))?;}@",
+                "@{vfs.sync_all().map_err(|error| store::sync_failed(&vfs, error))?;}@ vfs.rename(",
+                "",
+            ),
+            (
+                "init trusts a sync that does not report",
+                "@{store::sync_one(&vfs, &layout::journal_new())?;}@",
                 "",
             ),
             (
@@ -677,12 +605,13 @@ pub(super) const GROUPS: &[Group] = &[
             ),
             (
                 "the journal is named before anything is durable",
-                "vfs.fresh_id()?, id)?; @{vfs.sync_all().map_err(|error| store::sync_failed(&vfs, error))?; vfs.rename(&layout::journal_new(), &layout::journal(), Rename::NoReplace)?;}@",
+                "journal_new())?; @{vfs.sync_all().map_err(|error| store::sync_failed(&vfs, error))?; vfs.rename(&layout::journal_new(), &layout::journal(), Rename::NoReplace)?;}@",
                 "vfs.rename(&layout::journal_new(), &layout::journal(), Rename::NoReplace)?; vfs.sync_all()?;",
             ),
             (
                 "the journal is made under its name",
-                "@{Journal::create(&vfs, &layout::journal_new(), vfs.fresh_id()?, id)?; vfs.sync_all().map_err(|error| store::sync_failed(&vfs, error))?;
+                "@{Journal::create(&vfs, &layout::journal_new(), vfs.fresh_id()?, id)?;
+                store::sync_one(&vfs, &layout::journal_new())?; vfs.sync_all().map_err(|error| store::sync_failed(&vfs, error))?;
                 vfs.rename(&layout::journal_new(), &layout::journal(), Rename::NoReplace)?;}@",
                 "Journal::create(&vfs, &layout::journal(), vfs.fresh_id()?, id)?;",
             ),
@@ -698,11 +627,7 @@ pub(super) const GROUPS: &[Group] = &[
         mutants: &[
             ("undo data is kept for one more", "if @{changes == keep}@ { break; }", "changes > keep"),
             ("no undo data is kept", "if @{changes == keep}@ { break; }", "true"),
-            (
-                "manifests that are needed are swept",
-                ".filter(|id| @{!manifests.contains(id)}@)",
-                "true",
-            ),
+            ("manifests that are needed are swept", ".filter(|id| @{!manifests.contains(id)}@)", "true"),
             (
                 "the generation before is swept",
                 "Some(id) => remove_generation(vfs, id, @{generations.contains(&id)}@)?,",
@@ -734,11 +659,7 @@ pub(super) const GROUPS: &[Group] = &[
                 "let Some(before) = before else { looked.difference = @{Some(Difference::Unexpected)}@;",
                 "None",
             ),
-            (
-                "a file system that tears renames will do",
-                "if @{!capabilities.atomic_rename}@ {",
-                "false",
-            ),
+            ("a file system that tears renames will do", "if @{!capabilities.atomic_rename}@ {", "false"),
             (
                 "names that surefoot did not install go with their directory",
                 "@{refuse_strays(vfs, &leaving, proposals.iter().filter(|p| p.after.is_none()).map(|p| &p.path))?;}@",

@@ -330,13 +330,18 @@ pub(super) const GROUPS: &[Group] = &[
             ),
             (
                 "a barrier of everything is none",
-                "pub fn sync_all(&mut self, vfs: &V) -> Result<(), IoError> { @{vfs.sync_all()?;}@",
+                "pub fn sync_all(&mut self, vfs: &V) -> Result<(), IoError> { if !vfs.sync_all_reports() { vfs.sync_file(&self.file)?; } @{vfs.sync_all()?;}@",
                 "let _ = vfs;",
             ),
             (
                 "a barrier of everything is one of the journal",
-                "pub fn sync_all(&mut self, vfs: &V) -> Result<(), IoError> { @{vfs.sync_all()?;}@",
+                "pub fn sync_all(&mut self, vfs: &V) -> Result<(), IoError> { if !vfs.sync_all_reports() { vfs.sync_file(&self.file)?; } @{vfs.sync_all()?;}@",
                 "vfs.sync_file(&self.file)?;",
+            ),
+            (
+                "a barrier of everything is trusted with the journal",
+                "if @{!vfs.sync_all_reports()}@ { vfs.sync_file(&self.file)?;",
+                "false",
             ),
             ("an epoch begins before the last one is durable", "@{self.settle(vfs)?;}@ let header", ""),
             ("any epoch counts as durable", "if @{self.settled}@ { return Ok(()); }", "true"),
@@ -385,6 +390,11 @@ pub(super) const GROUPS: &[Group] = &[
             ("an epoch that has just begun counts as durable", "= (header, 0, 0, 0, @{false}@);", "true"),
             ("a journal that was cut short is read", "@{stat.size < whole}@", "false"),
             ("a header that was inferred counts as durable", "settled: settled && @{!torn}@, torn };", "true"),
+            (
+                "a header that was inferred names an older generation",
+                "if self.torn { @{self.header.current = current;}@",
+                "let _ = current;",
+            ),
             (
                 "a header that was inferred is not written",
                 "if self.torn { @{vfs.write_at(&self.file, self.header.offset(), &self.header.encode())?;}@",

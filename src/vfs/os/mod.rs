@@ -39,6 +39,8 @@ pub struct OsVfs {
     resolver: Resolver,
     /// Open for reading, as `syncfs` wants it, and from the start: it reports the errors since it was opened.
     barrier: OwnedFd,
+    /// A sync through it reports every error.
+    reports: bool,
     /// `/proc` shows the descriptors of this process.
     proc: bool,
 }
@@ -104,7 +106,8 @@ impl OsVfs {
         }
         let barrier = barrier.ok_or_else(|| IoError::new("open", "no root", Errno::INVAL))?;
         let proc = metadata::has_proc(barrier.as_fd());
-        Ok(Self { resolver: Resolver::new(roots), barrier, proc })
+        let reports = probe::sync_reports(&barrier);
+        Ok(Self { resolver: Resolver::new(roots), barrier, reports, proc })
     }
 
     fn open_file(&self, operation: &'static str, at: &Place, flags: OFlags, mode: Mode) -> Result<OsFile, IoError> {
@@ -328,6 +331,10 @@ impl Vfs for OsVfs {
         self.probe(scratch)
     }
 
+    fn sync_all_reports(&self) -> bool {
+        self.reports
+    }
+
     fn folds_case(&self, directory: &Place) -> Result<bool, IoError> {
         self.probe_case(directory)
     }
@@ -384,6 +391,11 @@ impl Vfs for OsVfs {
 
     fn user(&self) -> u32 {
         rustix::process::geteuid().as_raw()
+    }
+
+    fn is_member(&self, gid: u32) -> bool {
+        let gid = rustix::process::Gid::from_raw(gid);
+        rustix::process::getegid() == gid || rustix::process::getgroups().is_ok_and(|groups| groups.contains(&gid))
     }
 
     fn threads(&self) -> usize {

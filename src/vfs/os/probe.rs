@@ -42,6 +42,11 @@ const SYNC_REPORTS: [u32; 7] = [EXT, XFS, BTRFS, BCACHEFS, F2FS, UBIFS, TMPFS];
 /// Names are the same whatever their case.
 const FOLDING: [u32; 6] = [FAT, EXFAT, HFS, HFS_PLUS, CIFS, SMB2];
 
+/// Does a sync of its whole file system report every error?
+pub(super) fn sync_reports(directory: &OwnedFd) -> bool {
+    kind(directory).is_ok_and(|kind| SYNC_REPORTS.contains(&kind)) && kernel_is_at_least(5, 17)
+}
+
 impl OsVfs {
     pub(super) fn probe(&self, scratch: &Place) -> Result<Capabilities, IoError> {
         self.remove_probes(scratch)?;
@@ -54,7 +59,6 @@ impl OsVfs {
         let directory = self.open_directory(scratch)?;
         let kind = kind(&directory).map_err(&failed)?;
         found.exchange &= kind != NFS;
-        found.sync_all_reports = SYNC_REPORTS.contains(&kind) && kernel_is_at_least(5, 17);
         found.atomic_rename = match kind {
             EXT => is_journaled_ext(Mount::of(directory.as_fd()).map_err(&failed)?),
             kind => !TORN_RENAME.contains(&kind),
@@ -75,7 +79,6 @@ impl OsVfs {
             hard_links: allowed(self.link(&file, &place("link")?))?,
             symlinks: allowed(self.symlink(b"target", &place("symlink")?))?,
             xattrs: allowed(self.set_xattr(&file, b"user.surefoot-probe", Some(b"1")))?,
-            sync_all_reports: false,
             atomic_rename: false,
         })
     }

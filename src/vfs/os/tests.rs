@@ -632,6 +632,14 @@ fn what_is_free_and_who_and_when() {
         assert!(disk.vfs.now().seconds > 1_700_000_000 && disk.vfs.now().nanoseconds < 1_000_000_000);
         assert_ne!(disk.vfs.fresh_id().unwrap(), disk.vfs.fresh_id().unwrap());
         assert_eq!(disk.vfs.user(), rustix::process::geteuid().as_raw());
+        let groups = rustix::process::getgroups().unwrap();
+        let strange = (1..)
+            .map(rustix::process::Gid::from_raw)
+            .find(|gid| !groups.contains(gid) && *gid != rustix::process::getegid());
+        assert!(disk.vfs.is_member(rustix::process::getegid().as_raw()));
+        assert!(
+            groups.iter().all(|gid| disk.vfs.is_member(gid.as_raw())) && !disk.vfs.is_member(strange.unwrap().as_raw())
+        );
         assert!(disk.vfs.threads() >= 1);
         let session = disk.vfs.session().unwrap();
         assert_ne!(session, Session::default());

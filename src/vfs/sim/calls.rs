@@ -316,7 +316,9 @@ impl State {
         if let Body::Symlink(_) = inode.body {
             return Err(Errno::OPNOTSUPP);
         }
-        self.record(vec![Change::Mode { id, mode: mode & 0o7777 }]);
+        let (user, gid) = (self.options.user, inode.gid);
+        let mode = if user == 0 || user == gid { mode & 0o7777 } else { mode & 0o5777 };
+        self.record(vec![Change::Mode { id, mode }]);
         Ok(())
     }
 
@@ -338,12 +340,17 @@ impl State {
     }
 
     pub(super) fn set_attribute(&mut self, at: &Place, name: &[u8], value: Option<&[u8]>) -> Result<(), Errno> {
-        let (id, inode) = self.owned(at)?;
+        let of_users = name.starts_with(b"user.");
+        // These are taken for content: whoever may write to it may set them.
+        let (id, inode) = if of_users { self.found(at)? } else { self.owned(at)? };
         if !self.options.xattrs {
             return Err(Errno::OPNOTSUPP);
         }
-        if name.starts_with(b"user.") && matches!(inode.body, Body::Symlink(_)) {
+        if of_users && matches!(inode.body, Body::Symlink(_)) {
             return Err(Errno::PERM);
+        }
+        if of_users {
+            self.permit(id, 0o2)?;
         }
         if name.starts_with(b"security.") && self.options.user != 0 {
             return Err(Errno::PERM);
@@ -395,7 +402,11 @@ impl Vfs for SimVfs {
 
     fn xattrs(&self, at: &Place) -> Result<Xattrs, IoError> {
         self.call(Nature::Read, "read attributes of", format_args!("{at}"), |state| {
-            let recorded = state.found(at)?.1.xattrs.iter().filter(|(name, _)| is_recorded(name));
+            let (id, inode) = state.found(at)?;
+            let recorded = inode.xattrs.iter().filter(|(name, _)| is_recorded(name));
+            if recorded.clone().any(|(name, _)| name.starts_with(b"user.")) {
+                state.permit(id, 0o4)?;
+            }
             Ok(recorded.map(|(name, value)| (name.clone(), value.clone())).collect())
         })
     }
@@ -545,10 +556,13 @@ impl Vfs for SimVfs {
                 hard_links: options.hard_links,
                 symlinks: options.symlinks,
                 xattrs: options.xattrs,
-                sync_all_reports: options.sync_all_reports,
                 atomic_rename: options.atomic_rename,
             })
         })
+    }
+
+    fn sync_all_reports(&self) -> bool {
+        self.state().options.sync_all_reports
     }
 
     fn folds_case(&self, directory: &Place) -> Result<bool, IoError> {
@@ -603,6 +617,10 @@ impl Vfs for SimVfs {
 
     fn user(&self) -> u32 {
         self.state().options.user
+    }
+
+    fn is_member(&self, gid: u32) -> bool {
+        gid == self.user()
     }
 
     fn threads(&self) -> usize {

@@ -125,7 +125,7 @@ pub struct Options {
     pub reflink: bool,
     /// What `capabilities` says of renames across a crash.
     pub atomic_rename: bool,
-    /// What `capabilities` says of `sync_all`.
+    /// A sync of everything reports its errors. One that does not loses data in silence when it fails.
     pub sync_all_reports: bool,
     /// Names that differ in ASCII case only are the same name.
     pub folds_case: bool,
@@ -507,6 +507,10 @@ impl State {
             SyncFate::Lies => Ok(()),
             SyncFate::Fails => {
                 self.lose(file, number);
+                if file.is_none() && !self.options.sync_all_reports {
+                    self.force(None);
+                    return Ok(());
+                }
                 Err(Errno::IO)
             }
         }

@@ -349,6 +349,39 @@ fn a_new_owner_takes_privileges_away() {
 }
 
 #[test]
+fn a_user_may_not_do_everything_with_what_is_his() {
+    let vfs = SimVfs::with(Options { user: 1000, ..Options::default() });
+    vfs.write_file("f", b"1").attribute("f", "user.a", "1").chown("f", 1000, 50).chmod("f", 0o444);
+    let (at, mode) = (place("f"), || vfs.stat(&place("f")).unwrap().unwrap().mode);
+    for value in [None, Some(&b"2"[..])] {
+        assert_eq!(errno(vfs.set_xattr(&at, b"user.a", value).unwrap_err()), Errno::ACCESS);
+    }
+    vfs.set_xattr(&at, b"system.posix_acl_access", Some(b"x")).unwrap();
+    vfs.set_mode(&at, 0o2640).unwrap();
+    assert_eq!((mode(), vfs.is_member(50), vfs.is_member(1000)), (0o640, false, true), "no member sets that bit");
+    vfs.set_xattr(&at, b"user.a", Some(b"2")).unwrap();
+    vfs.chown("f", 1000, 1000).set_mode(&at, 0o2240).unwrap();
+    assert_eq!((mode(), errno(vfs.xattrs(&at).unwrap_err())), (0o2240, Errno::ACCESS));
+}
+
+#[test]
+fn a_sync_of_everything_may_fail_in_silence() {
+    let mut lost = 0;
+    for seed in 0..20 {
+        let vfs = SimVfs::with(Options { seed, sync_all_reports: false, ..Options::default() });
+        vfs.set_faults(Faults::none().fail_sync(0).fail_sync(2));
+        let file = create(&vfs, "f", b"data");
+        vfs.sync_all().unwrap();
+        vfs.sync_file(&file).unwrap();
+        let after = vfs.reboot_clean().read_file("f").unwrap();
+        assert_eq!(images(&vfs).len(), 1, "seed {seed}: the name is durable");
+        lost += u32::from(after != b"data");
+        assert_eq!(errno(vfs.sync_file(&file).unwrap_err()), Errno::IO, "that of a file is told");
+    }
+    assert!((4..=16).contains(&lost), "{lost} of 20");
+}
+
+#[test]
 fn both_roots_see_the_state_directory() {
     let vfs = SimVfs::new();
     let at = |name: &str| Place { root: RootId::STATE, path: place(name).path };
