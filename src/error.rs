@@ -112,6 +112,8 @@ codes! {
     Downgrade "trust.downgrade" Distrust "use rollback to go back, or --allow-downgrade if this is meant";
     /// The package is for another architecture.
     Architecture "package.architecture" Tree "get the package for this architecture";
+    /// Unpacking the package takes more memory than this device allows, or a coder that it does not.
+    Demand "package.demand" Tree "build the package at another level, or allow more with --max-memory or without --no-lzma";
     /// The tree is not the one that the package was built for.
     Base "tree.base" Tree "use a package for this version, or a full package; restore the paths that were changed";
     /// Something in the tree is not as it was recorded.

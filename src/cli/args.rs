@@ -282,6 +282,12 @@ pub(super) struct Apply {
     /// The architecture of this device
     #[arg(long, default_value = std::env::consts::ARCH)]
     pub(super) arch: String,
+    /// Most memory that unpacking a part of the package may take, in MiB [default: what a package may ask for]
+    #[arg(long, value_name = "MIB")]
+    pub(super) max_memory: Option<u64>,
+    /// Refuse a package that uses LZMA, whose decoder is slow
+    #[arg(long)]
+    pub(super) no_lzma: bool,
     /// How much of the tree is compared with its record first
     #[arg(long, value_enum, default_value_t = Depth::Touched)]
     pub(super) verify: Depth,

@@ -124,16 +124,15 @@ impl<'a> View<'a> {
     fn code_x86(&self, address: u64, piece: &mut [u8]) {
         let mut at = 0;
         while at + 6 <= piece.len() {
-            let byte = piece[at];
-            let (field, code_only) = match X86[usize::from(byte)] {
+            let (field, code_only) = match X86[usize::from(u16::from_le_bytes([piece[at], piece[at + 1]]))] {
                 NOTHING => {
                     at += 1;
                     continue;
                 }
                 CALL => (at + 1, true),
-                ESCAPE if piece[at + 1] & 0xF0 == 0x80 => (at + 2, true),
+                JUMP => (at + 2, true),
+                OPERAND => (at + 2, false),
                 ESCAPE if at + 7 <= piece.len() && piece[at + 2] & 0xC7 == 5 => (at + 3, false),
-                OPERAND if piece[at + 1] & 0xC7 == 5 => (at + 2, false),
                 _ => {
                     at += 1;
                     continue;
@@ -283,28 +282,36 @@ impl<'a> View<'a> {
     }
 }
 
-/// What an x86-64 byte may begin.
+/// What two x86-64 bytes may begin.
 const NOTHING: u8 = 0;
 const CALL: u8 = 1;
-const ESCAPE: u8 = 2;
+const JUMP: u8 = 2;
 const OPERAND: u8 = 3;
+const ESCAPE: u8 = 4;
 
-/// Of each byte, what it may begin: a call or jump, an escape to two-byte instructions, an instruction with an operand.
-const X86: [u8; 256] = {
-    let mut table = [NOTHING; 256];
-    table[0xE8] = CALL;
-    table[0xE9] = CALL;
-    table[0x0F] = ESCAPE;
-    let operands = [
-        0x00, 0x01, 0x02, 0x03, 0x08, 0x09, 0x0A, 0x0B, 0x20, 0x21, 0x22, 0x23, 0x28, 0x29, 0x2A, 0x2B, 0x30, 0x31,
-        0x32, 0x33, 0x38, 0x39, 0x3A, 0x3B, 0x63, 0x69, 0x6B, 0x80, 0x81, 0x83, 0x84, 0x85, 0x86, 0x87, 0x88, 0x89,
-        0x8A, 0x8B, 0x8D, 0xC6, 0xC7, 0xD9, 0xDB, 0xDD, 0xDF, 0xF6, 0xF7, 0xFE, 0xFF, 0x10, 0x11, 0x12, 0x14, 0x16,
-        0x2E, 0x2F, 0x51, 0x54, 0x57, 0x58, 0x59, 0x5C, 0x5E, 0x6F, 0x7F, 0xD6, 0xEF,
-    ];
-    let mut at = 0;
-    while at < operands.len() {
-        table[operands[at]] = OPERAND;
-        at += 1;
+/// First bytes of instructions with an operand.
+const OPERANDS: [u8; 67] = [
+    0x00, 0x01, 0x02, 0x03, 0x08, 0x09, 0x0A, 0x0B, 0x20, 0x21, 0x22, 0x23, 0x28, 0x29, 0x2A, 0x2B, 0x30, 0x31, 0x32,
+    0x33, 0x38, 0x39, 0x3A, 0x3B, 0x63, 0x69, 0x6B, 0x80, 0x81, 0x83, 0x84, 0x85, 0x86, 0x87, 0x88, 0x89, 0x8A, 0x8B,
+    0x8D, 0xC6, 0xC7, 0xD9, 0xDB, 0xDD, 0xDF, 0xF6, 0xF7, 0xFE, 0xFF, 0x10, 0x11, 0x12, 0x14, 0x16, 0x2E, 0x2F, 0x51,
+    0x54, 0x57, 0x58, 0x59, 0x5C, 0x5E, 0x6F, 0x7F, 0xD6, 0xEF,
+];
+
+/// Of each two bytes, the first one the lower, what they may begin: a call, a jump, an operand relative to the
+/// instruction pointer, a two-byte instruction that may have one. One look, since most bytes begin nothing.
+static X86: [u8; 1 << 16] = {
+    let mut table = [NOTHING; 1 << 16];
+    let mut second = 0;
+    while second < 256 {
+        table[0xE8 | second << 8] = CALL;
+        table[0xE9 | second << 8] = CALL;
+        table[0x0F | second << 8] = if second & 0xF0 == 0x80 { JUMP } else { ESCAPE };
+        let mut at = 0;
+        while second & 0xC7 == 5 && at < OPERANDS.len() {
+            table[OPERANDS[at] as usize | second << 8] = OPERAND;
+            at += 1;
+        }
+        second += 1;
     }
     table
 };

@@ -9,7 +9,7 @@ use super::unpack::{self, Task};
 use crate::codec::v1;
 use crate::error::{Code, Error, Finding};
 use crate::model::{Difference, Digest, Kind, Manifest, Policy, TreePath, Version};
-use crate::package::{self, Head, Package, Promise, Start, Verified};
+use crate::package::{self, Codec, Head, Package, Promise, Start, Verified};
 use crate::tree;
 use crate::vfs::Vfs;
 use std::collections::HashMap;
@@ -24,6 +24,10 @@ pub struct PackageSettings {
     pub architecture: Option<String>,
     /// Install an older version over a newer one.
     pub allow_downgrade: bool,
+    /// Most memory that unpacking one segment may take, in bytes; nothing for what a package may ask for.
+    pub memory: Option<u64>,
+    /// Refuse packages that use LZMA: its decoder is the slow one.
+    pub refuse_lzma: bool,
 }
 
 impl<V: Vfs> Engine<V> {
@@ -36,6 +40,7 @@ impl<V: Vfs> Engine<V> {
         observer: &dyn Observer,
     ) -> Result<Report, Error> {
         self.require_idle()?;
+        refuse_demands(package.promise(), settings)?;
         match package.promise().head().start {
             Start::Anything => self.apply_full(package, settings, observer),
             Start::Base { .. } => self.apply_patch(package, settings, observer),
@@ -147,6 +152,19 @@ fn refuse_by_head(head: &Head, current: &str, settings: &PackageSettings) -> Res
         && !settings.allow_downgrade
     {
         return Err(Error::new(Code::Downgrade, format!("the package would install {to} over {from}")));
+    }
+    Ok(())
+}
+
+/// A package says before what its segments need.
+fn refuse_demands(promise: &Promise, settings: &PackageSettings) -> Result<(), Error> {
+    if let Some(most) = settings.memory.filter(|most| promise.memory() > *most) {
+        let what = format!("the package needs {} bytes of memory, {most} are allowed", promise.memory());
+        return Err(Error::new(Code::Demand, what));
+    }
+    let lzma = promise.segments().iter().any(|segment| segment.codec == Codec::DeltaLzma);
+    if settings.refuse_lzma && lzma {
+        return Err(Error::new(Code::Demand, "the package uses LZMA, which is not allowed"));
     }
     Ok(())
 }

@@ -74,6 +74,23 @@ fn a_tree_that_the_package_does_not_expect_is_refused_by_path() {
 }
 
 #[test]
+fn a_package_that_asks_for_more_than_the_device_allows_is_refused() {
+    let place = Place::with_packages();
+    let text: String = (0..4000).map(|n| format!("line {n} of {}\n", n * n % 977)).collect();
+    place.write("new/lib/text", &text);
+    place.build("old", "new", "1.0.0", "1.0.0.1", "text.sf");
+    let apply = ["--root", "dev", "apply", "text.sf"];
+    place.bad(&[&apply[..], &["--max-memory", "0"]].concat(), 4, "package.demand");
+    place.bad(&[&apply[..], &["--no-lzma"]].concat(), 4, "package.demand");
+    place.assert_same("dev", "old");
+    // Without LZMA at the first level.
+    let build = ["build", "old", "new", "--from", "1.0.0", "--to", "1.0.0.1", "--level", "fast", "--key", "key"];
+    place.good(&[&build[..], &["--owner", "no", "-o", "fast.sf"]].concat());
+    place.good(&["--root", "dev", "apply", "fast.sf", "--no-lzma", "--max-memory", "9"]);
+    place.assert_same("dev", "new");
+}
+
+#[test]
 fn an_older_version_is_installed_only_on_request() {
     let place = Place::with_packages();
     place.good(&["--root", "dev", "apply", "up.sf"]);

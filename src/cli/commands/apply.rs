@@ -39,6 +39,8 @@ pub(super) fn run(asked: &Apply, global: &Global, output: &Output) -> Result<(),
         settings: asked.settings(),
         architecture: Some(asked.arch.clone()),
         allow_downgrade: asked.allow_downgrade,
+        memory: asked.max_memory.map(|mebibytes| mebibytes.saturating_mul(1 << 20)),
+        refuse_lzma: asked.no_lzma,
     };
     let report = engine.apply(package, &settings, &meter)?;
     drop(meter);

@@ -8,7 +8,7 @@ use crate::cli::progress::Meter;
 use crate::cli::prove::{self, Proof};
 use crate::error::{Code, Error};
 use crate::limits;
-use crate::publish::{BuildReport, Options, build_full, build_patch};
+use crate::publish::{BuildReport, FileBuilt, Options, build_full, build_patch};
 use crate::trust::SecretKey;
 use serde::Serialize;
 use std::fs;
@@ -90,6 +90,9 @@ pub(super) fn run(asked: &Build, output: &Output) -> Result<(), Error> {
         report,
         proved: !asked.no_prove,
     };
+    for file in &built.report.files {
+        output.item("file", file);
+    }
     tell(&built, output);
     output.result(&built);
     Ok(())
@@ -129,6 +132,23 @@ fn refuse_inside<'a>(output: &Path, trees: impl Iterator<Item = &'a Path>) -> Re
     Ok(())
 }
 
+/// Files that are told of: those that cost most.
+const MOST_EXPENSIVE: usize = 5;
+
+/// What a file costs, and why.
+fn told(file: &FileBuilt) -> String {
+    let FileBuilt { path, size, packed, copied, differing, from, .. } = file;
+    let from = from.as_ref().filter(|from| *from != path).map(|from| format!(" of {from}")).unwrap_or_default();
+    format!(
+        "{:>10} for {path}, {}: {} new, {} copied{from}, {} of that changed",
+        bytes(*packed),
+        bytes(*size),
+        bytes(size.saturating_sub(*copied)),
+        bytes(*copied),
+        bytes(*differing)
+    )
+}
+
 fn tell(built: &Built, output: &Output) {
     let Built { package, kind, from, to, report, .. } = built;
     let from = from.as_ref().map(|from| format!("{from} -> ")).unwrap_or_default();
@@ -143,6 +163,9 @@ fn tell(built: &Built, output: &Output) {
         report.from_base,
         report.duplicates
     ));
+    for file in report.files.iter().take(MOST_EXPENSIVE) {
+        output.line(told(file));
+    }
     output.line(format_args!("package {}", report.written.id));
     for key in &report.signers {
         output.line(format_args!("signed by key {key}"));
