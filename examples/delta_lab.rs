@@ -169,12 +169,13 @@ fn main() {
         files.sort_by_key(|file| std::cmp::Reverse(file.packed));
         for file in files.iter().take(40) {
             println!(
-                "    {:>9} of {:>10} {:?} differing {} literal {} {}",
+                "    {:>9} of {:>10} {:?} {:?} differing {} literal {} {}",
                 file.packed,
                 new.length(file.file).unwrap(),
                 file.way,
+                file.inflation,
                 file.differing,
-                new.length(file.file).unwrap() - file.copied,
+                file.content - file.copied,
                 new_paths[file.file as usize].display()
             );
         }

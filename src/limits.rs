@@ -133,6 +133,14 @@ pub const PATCH_REGIONS: usize = 4096;
 pub const PATCH_TYPES: u64 = 2 << 20;
 /// Most entries of all address maps of one patch: they are in memory while it is applied, 16 bytes each.
 pub const PATCH_MAP: usize = 256 << 10;
+/// Most pieces of all views of one patch: they are in memory while it is applied, 48 bytes each.
+pub const PATCH_PIECES: usize = 64 << 10;
+/// Most bytes that the streams of one segment make before its members are deflated: bounds time.
+pub const PATCH_CONTENT: u64 = 2 * PATCH_OUTPUT;
+/// Most bytes that say how a segment assembles what it makes: at most 16 bytes of memory for each of them.
+pub const PATCH_RECIPE: u64 = 256 << 10;
+/// Most bytes that are inflated for the sources of one segment, counting again what is inflated again: bounds time.
+pub const PATCH_INFLATED: u64 = 4 << 30;
 
 /// Threads that read small files at once while recovery looks at every step: they wait for the disk, not for a core.
 pub const READERS: usize = 16;

@@ -5,8 +5,11 @@
 use std::fs;
 use std::io::Cursor;
 use std::path::Path;
+use surefoot::codec::segment::{self, Lengths};
 use surefoot::codec::{self, v1};
+use surefoot::delta::Contents;
 use surefoot::delta::archive::{DeflateParameters, Deflater, Strategy};
+use surefoot::delta::build::{self, Level as PatchLevel, Options, encode};
 use surefoot::device::{Config, Engine, Tree};
 use surefoot::model::{
     PatchOperations, PatchPackageInfo, Policy, ReplaceOperations, ServiceManifest, TreePath, Version,
@@ -21,7 +24,7 @@ use surefoot::vfs::SimVfs;
 use surefoot_fuzz::container::{CODED, CONTENTS, RAW};
 use surefoot_fuzz::journal::{BARRIER, SOUND, chunk};
 use surefoot_fuzz::transaction::{check, random};
-use surefoot_fuzz::{archive, container};
+use surefoot_fuzz::{archive, container, patch};
 
 fn main() {
     journals();
@@ -29,6 +32,7 @@ fn main() {
     packages();
     archives();
     deflated();
+    patches();
     texts();
     transactions();
     let random: Vec<u8> = Dice(3).bytes(200);
@@ -153,37 +157,11 @@ fn wire() {
 /// Zip archives, gzip files and images, and deflate streams.
 fn deflated() {
     let content = [&b"the quick brown fox and the lazy dog, "[..]; 30].concat();
-    let parameters = DeflateParameters::zlib(6, Strategy::Default, 8, 15).expect("parameters");
-    let mut stream = Vec::new();
-    let mut deflater = Deflater::new(parameters);
-    deflater.write(&content, &mut stream);
-    deflater.finish(&mut stream);
-    let mut crc = flate2::Crc::new();
-    crc.update(&content);
-    let (len, inflated_len) = (stream.len() as u32, content.len() as u32);
-
-    let sizes = [crc.sum(), len, inflated_len].map(u32::to_le_bytes).concat();
-    let header = [&[20, 0, 0, 0, 8, 0, 0, 0, 0, 0][..], &sizes, &[1, 0, 0, 0]].concat();
-    let local = [b"PK\x03\x04", &header[..], b"a", &stream].concat();
-    let entry = [b"PK\x01\x02\x14\0", &header[..], &[0; 14], b"a"].concat();
-    let places = [entry.len() as u32, local.len() as u32].map(u32::to_le_bytes).concat();
-    let end = [b"PK\x05\x06", &[0, 0, 0, 0, 1, 0, 1, 0][..], &places, &[0, 0]].concat();
-    save("archive_parts", "zip", &[local, entry, end].concat());
-
-    let tail = [crc.sum(), inflated_len].map(u32::to_le_bytes).concat();
-    let gzip = [b"\x1f\x8b\x08\x08\0\0\0\0\0\x03name\0", &stream[..], &tail].concat();
-    save("archive_parts", "gzip", &[&gzip[..], &gzip].concat());
-
-    // The checksums of the chunks and of the stream are wrong, which a parser does not mind.
-    let zlib = [&[0x78, 0x9c][..], &stream, &[0; 4]].concat();
-    let mut image = b"\x89PNG\r\n\x1a\n".to_vec();
-    for data in zlib.chunks(30) {
-        image.extend([&(data.len() as u32).to_be_bytes()[..], b"IDAT", data, &[0; 4]].concat());
+    for (name, container) in containers() {
+        save("archive_parts", name, &container(&content));
     }
-    save("archive_parts", "png", &image);
-
     for (name, parameters) in [
-        ("zlib", Some(parameters)),
+        ("zlib", DeflateParameters::zlib(6, Strategy::Default, 8, 15)),
         ("fast", DeflateParameters::zlib(1, Strategy::Filtered, 1, 9)),
         ("runs", DeflateParameters::zlib(9, Strategy::Rle, 9, 15)),
         ("gzip", DeflateParameters::gzip(4)),
@@ -191,6 +169,107 @@ fn deflated() {
     ] {
         let parameters = parameters.expect("parameters").to_bytes();
         save("archive_round_trip", name, &[&parameters[..], &content[..200], &[40; 30]].concat());
+    }
+}
+
+type Container = fn(&[u8]) -> Vec<u8>;
+
+fn containers() -> [(&'static str, Container); 3] {
+    [("zip", zip), ("gzip", gzip), ("png", png)]
+}
+
+fn stream(content: &[u8]) -> (Vec<u8>, u32) {
+    let mut stream = Vec::new();
+    let mut deflater = Deflater::new(DeflateParameters::zlib(6, Strategy::Default, 8, 15).expect("parameters"));
+    deflater.write(content, &mut stream);
+    deflater.finish(&mut stream);
+    let mut crc = flate2::Crc::new();
+    crc.update(content);
+    (stream, crc.sum())
+}
+
+fn zip(content: &[u8]) -> Vec<u8> {
+    let (stream, crc) = stream(content);
+    let sizes = [crc, stream.len() as u32, content.len() as u32].map(u32::to_le_bytes).concat();
+    let header = [&[20, 0, 0, 0, 8, 0, 0, 0, 0, 0][..], &sizes, &[1, 0, 0, 0]].concat();
+    let local = [b"PK\x03\x04", &header[..], b"a", &stream].concat();
+    let entry = [b"PK\x01\x02\x14\0", &header[..], &[0; 14], b"a"].concat();
+    let places = [entry.len() as u32, local.len() as u32].map(u32::to_le_bytes).concat();
+    let end = [b"PK\x05\x06", &[0, 0, 0, 0, 1, 0, 1, 0][..], &places, &[0, 0]].concat();
+    [local, entry, end].concat()
+}
+
+/// Two members.
+fn gzip(content: &[u8]) -> Vec<u8> {
+    let (stream, crc) = stream(content);
+    let tail = [crc, content.len() as u32].map(u32::to_le_bytes).concat();
+    [b"\x1f\x8b\x08\x08\0\0\0\0\0\x03name\0", &stream[..], &tail].concat().repeat(2)
+}
+
+fn png(content: &[u8]) -> Vec<u8> {
+    let (mut low, mut high) = (1_u32, 0_u32);
+    for byte in content {
+        low = (low + u32::from(*byte)) % 65_521;
+        high = (high + low) % 65_521;
+    }
+    let zlib = [&[0x78, 0x9c][..], &stream(content).0, &(high << 16 | low).to_be_bytes()].concat();
+    let mut image = b"\x89PNG\r\n\x1a\n".to_vec();
+    for data in zlib.chunks(30) {
+        let typed = [b"IDAT", data].concat();
+        let mut crc = flate2::Crc::new();
+        crc.update(&typed);
+        image.extend([&(data.len() as u32).to_be_bytes()[..], &typed, &crc.sum().to_be_bytes()].concat());
+    }
+    image
+}
+
+/// Archives with a change inside, and what a patch of them is.
+fn patches() {
+    struct Files(Vec<Vec<u8>>);
+    impl Contents for Files {
+        fn length(&self, file: u32) -> Option<u64> {
+            self.0.get(file as usize).map(|bytes| bytes.len() as u64)
+        }
+
+        fn read_at(&self, file: u32, offset: u64, buffer: &mut [u8]) -> std::io::Result<()> {
+            buffer.copy_from_slice(&self.0[file as usize][offset as usize..][..buffer.len()]);
+            Ok(())
+        }
+    }
+    struct Both<'a>(&'a Files, &'a Files);
+    impl Lengths for Both<'_> {
+        fn old_length(&self, file: u32) -> Option<u64> {
+            self.0.length(file)
+        }
+
+        fn new_length(&self, file: u32) -> Option<u64> {
+            self.1.length(file)
+        }
+    }
+    let text: Vec<u8> =
+        (0..120_u32).flat_map(|line| format!("line {} of it\n", line * line % 89).into_bytes()).collect();
+    let changed = [&text[..700], b"something new\n", &text[900..]].concat();
+    let plain: (&str, Container) = ("plain", <[u8]>::to_vec);
+    for (name, container) in containers().into_iter().chain([plain]) {
+        let (old, new) = (Files(vec![container(&text), Dice(4).bytes(60)]), Files(vec![container(&changed)]));
+        let tree = |files| build::Tree { contents: files, paths: vec![b"a".to_vec(), b"b".to_vec()] };
+        let new_tree = build::Tree { contents: &new, paths: vec![b"a".to_vec()] };
+        for (level, number) in [(PatchLevel::Fast, 0), (PatchLevel::Default, 1)] {
+            let options = Options { segment: 1 << 15, ..Options::new(level, 256 << 20) };
+            let made = encode(&tree(&old), &new_tree, &options, &|_, _| true).expect("every pair has a patch");
+            let (header, body) = &made.segments[0];
+            assert_eq!(header.assembled, name != "plain", "{name}");
+            let input = patch::Input {
+                level: number,
+                segment: 1 << 15,
+                old: old.0.clone(),
+                new: new.0.clone(),
+                header: segment::encode(header, &Both(&old, &new)),
+                body: body.clone(),
+                views: segment::encode_views(&made.views),
+            };
+            save("delta", &format!("{name}{number}"), &patch::write(&input));
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use arbitrary::{Arbitrary, Unstructured};
 use flate2::{Decompress, FlushDecompress, Status};
 use libfuzzer_sys::fuzz_target;
 use surefoot::delta::archive::{
-    Assembler, DeflateParameters, Deflater, Member, NewPart, ReadAt, Source, View, Wrapper, find_parameters, reproduces,
+    Assembler, DeflateParameters, Deflater, Member, NewPart, Part, ReadAt, Shown, Wrapper, find_parameters, reproduces,
 };
 
 #[derive(Arbitrary, Debug)]
@@ -61,19 +61,23 @@ fuzz_target!(|data: &[u8]| {
         2 => inflated_len - u64::from(tail.numbers[at]).min(inflated_len),
         _ => u64::MAX - u64::from(tail.numbers[at]),
     };
-    let source = if tail.raw {
-        Source::Raw { file: 0, offset: number(0), len: number(1) }
+    let piece = if tail.raw {
+        Part::Raw { offset: number(0), len: number(1) }
     } else {
-        let member = Member { offset: number(0), len: number(1), inflated_len: number(2), wrapper };
-        Source::Inflated { file: 0, member, skip: number(3), len: u64::from(tail.len) }
+        Part::Deflated(Member { offset: number(0), len: number(1), inflated_len: number(2), wrapper })
     };
-    let files: [&dyn ReadAt; 1] = [&stream];
-    if let Ok(view) = View::open(&files, &[source, source], 1 << 20) {
-        assert_eq!(view.size(), 2 * source.len());
-        let mut read = vec![0; view.size() as usize];
-        view.read_exact_at(0, &mut read).expect("all of the view");
-        let (one, other) = read.split_at(read.len() / 2);
-        assert_eq!(one, other);
+    let pieces = [piece, piece];
+    let shown = Shown::new(&stream, &pieces);
+    assert_eq!(shown.size(), piece.shown().saturating_mul(2));
+    if piece.shown() <= 1 << 20 {
+        let mut read = vec![0; shown.size() as usize];
+        if shown.read_exact_at(0, &mut read).is_ok() {
+            let (one, other) = read.split_at(read.len() / 2);
+            assert_eq!(one, other);
+        }
+    } else {
+        let mut read = vec![0; usize::from(tail.len)];
+        let _ = shown.read_exact_at(number(3) % shown.size(), &mut read);
     }
     let part = NewPart::Deflated { len: number(1), inflated_len: number(2), wrapper, parameters };
     let mut assembler = Assembler::new(vec![part, NewPart::Raw { len: number(3) }], Vec::new());

@@ -3,4 +3,5 @@
 pub mod archive;
 pub mod container;
 pub mod journal;
+pub mod patch;
 pub mod transaction;

@@ -5,7 +5,7 @@
 //! signed    integer of (n << 1) ^ (n >> 63)
 //!
 //! segment   shape | outputs | sources | streams | packs
-//! shape     byte: 0 covers, 1 history; + 2 if the streams share one pack
+//! shape     byte: 0 covers, 1 history; + 2 if the streams share one pack (covers only); + 4 if members are assembled
 //! outputs   integer: number of groups, then the groups
 //! sources   the same; each group is followed by an integer: 0 no view, n + 1 for view n
 //! group     integer: 2 * (number of the first file - 1 - number of the last file before) for whole files, + 1 for a part
@@ -16,21 +16,26 @@
 //! coder     byte 0 stored | byte 1 zstd, byte window | byte 2 lzma, byte properties, byte dictionary
 //!
 //! views     integer: number of views, then the views
-//! view      signed file - file of the view before | loads | regions | map
+//! view      signed file - file of the view before | pieces | loads | regions | map
+//! pieces    integer: number, then for each: integer 2 * length, + 1 if it inflates; signed: offset - end of the piece before;
+//!             if it inflates: integer: inflated length, wrapper
+//! wrapper   byte 0 none | byte 1 gzip | byte 2 png, two bytes, integer
 //! loads     integer: number, then integers: address - end of the load before, offset, length, 1 if code
 //! regions   integer: number, then integers: offset - end of the region before, length, address; byte rule
-//! map       integer: number, 0 for the map of the view before; then all addresses, each minus the one before, then all distances, each signed and minus
-//!           the one before
+//! map       only with regions; integer: number, 0 for the last map; then all addresses, each minus the one before, then
+//!             all distances, each signed and minus the one before
 //! ```
 //!
 //! The difference of file numbers is signed: files may be named in any order.
 
 use crate::codec::DecodeError;
 use crate::limits::{
-    PATCH_BODY, PATCH_EXTENTS, PATCH_HEADER, PATCH_JOINED, PATCH_MAP, PATCH_OUTPUT, PATCH_REGIONS, PATCH_SOURCE,
-    PATCH_TYPES, PATCH_VIEWS, PATCH_WINDOW_LOG,
+    ARCHIVE_INFLATED_BYTES, PATCH_BODY, PATCH_CONTENT, PATCH_EXTENTS, PATCH_HEADER, PATCH_JOINED, PATCH_MAP,
+    PATCH_OUTPUT, PATCH_PIECES, PATCH_RECIPE, PATCH_REGIONS, PATCH_SOURCE, PATCH_TYPES, PATCH_VIEWS, PATCH_WINDOW_LOG,
 };
-use crate::model::{COVER_STREAMS, Coder, Extent, Load, Method, Pack, Region, Relocation, Rule, Segment, Source};
+use crate::model::{
+    COVER_STREAMS, Coder, Extent, Load, Member, Method, Pack, Part, Region, Relocation, Rule, Segment, Source, Wrapper,
+};
 use std::sync::Arc;
 
 /// Lengths of the files that a patch names by number.
@@ -44,7 +49,8 @@ pub trait Lengths {
 /// The bytes of a header.
 pub fn encode(segment: &Segment, lengths: &dyn Lengths) -> Vec<u8> {
     let mut out = Vec::new();
-    out.push(u8::from(segment.method == Method::History) | u8::from(segment.joined) << 1);
+    let shape = [segment.method == Method::History, segment.joined, segment.assembled];
+    out.push(shape.iter().rev().fold(0, |bits, bit| bits << 1 | u8::from(*bit)));
     let outputs: Vec<_> = segment.outputs.iter().map(|extent| (*extent, None)).collect();
     put_groups(&outputs, &|file| lengths.new_length(file), false, &mut out);
     let sources: Vec<_> = segment.sources.iter().map(|source| (source.extent, source.view)).collect();
@@ -59,37 +65,35 @@ pub fn encode(segment: &Segment, lengths: &dyn Lengths) -> Vec<u8> {
     out
 }
 
-/// Reads a header, and how many bytes it took. Everything in it is within the limits, files exist, extents lie in them.
+/// Reads a header, and how many bytes it took. Everything in it is within the limits, files exist, extents lie in them;
+/// only parts of views are not known here.
 pub fn decode(bytes: &[u8], lengths: &dyn Lengths) -> Result<(Segment, usize), DecodeError> {
     let bytes = &bytes[..bytes.len().min(PATCH_HEADER)];
     let mut input = Input { bytes, at: 0 };
     let shape = input.byte()?;
-    let (method, joined) = match shape {
-        0 | 2 => (Method::Cover, shape == 2),
-        1 => (Method::History, false),
-        _ => return Err(DecodeError::invalid("shape of a segment", shape)),
-    };
+    let method = if shape & 1 == 1 { Method::History } else { Method::Cover };
+    let (joined, assembled) = (shape & 2 != 0, shape & 4 != 0);
+    if shape > 7 || (joined && method == Method::History) {
+        return Err(DecodeError::invalid("shape of a segment", shape));
+    }
     let outputs = take_groups(&mut input, &|file| lengths.new_length(file), false)?;
     let sources = take_groups(&mut input, &|file| lengths.old_length(file), true)?;
-    let count = if method == Method::Cover { COVER_STREAMS } else { 1 };
-    let mut streams = Vec::with_capacity(count);
-    for _ in 0..count {
-        streams.push(input.bounded("length of a stream", 2 * PATCH_OUTPUT)?);
-    }
-    let packed = if joined { 1 } else { streams.iter().filter(|length| **length > 0).count() };
-    let mut packs = Vec::with_capacity(packed);
-    for _ in 0..packed {
-        let coder = take_coder(&mut input)?;
-        packs.push(Pack { coder, length: input.bounded("length of a pack", PATCH_BODY)? });
-    }
-    let segment = Segment {
+    let mut segment = Segment {
         method,
         outputs: outputs.into_iter().map(|(extent, _)| extent).collect(),
         sources: sources.into_iter().map(|(extent, view)| Source { extent, view }).collect(),
-        streams,
-        packs,
+        streams: Vec::new(),
+        packs: Vec::new(),
         joined,
+        assembled,
     };
+    for _ in 0..segment.stream_count() {
+        segment.streams.push(input.bounded("length of a stream", 2 * PATCH_OUTPUT)?);
+    }
+    for _ in 0..segment.pack_count() {
+        let coder = take_coder(&mut input)?;
+        segment.packs.push(Pack { coder, length: input.bounded("length of a pack", PATCH_BODY)? });
+    }
     check(&segment)?;
     Ok((segment, input.at))
 }
@@ -104,16 +108,20 @@ fn check(segment: &Segment) -> Result<(), DecodeError> {
     if segment.body_length() > PATCH_BODY {
         return Err(DecodeError::invalid("body of a segment", segment.body_length()));
     }
-    if segment.joined && segment.streams.iter().sum::<u64>() > PATCH_JOINED {
+    if segment.joined && segment.streams.iter().take(COVER_STREAMS).sum::<u64>() > PATCH_JOINED {
         return Err(DecodeError::invalid("joined streams", "too long"));
     }
     if segment.method == Method::History {
         if segment.source_length() > 1 << PATCH_WINDOW_LOG {
             return Err(DecodeError::invalid("history of a segment", segment.source_length()));
         }
-        if segment.streams[0] != segment.output_length() {
+        let made = segment.streams[0];
+        if made != segment.output_length() && !(segment.assembled && made <= PATCH_CONTENT) {
             return Err(DecodeError::invalid("stream of a segment", "its length is not that of the output"));
         }
+    }
+    if segment.assembled && segment.streams.last().is_none_or(|recipe| !(1..=PATCH_RECIPE).contains(recipe)) {
+        return Err(DecodeError::invalid("stream of a segment", "it does not say how to assemble"));
     }
     Ok(())
 }
@@ -127,6 +135,7 @@ pub fn encode_views(views: &[Relocation]) -> Vec<u8> {
     for view in views {
         put_signed(i64::from(view.file) - file, &mut out);
         file = i64::from(view.file);
+        put_pieces(&view.pieces, &mut out);
         put(view.loads.len() as u64, &mut out);
         let mut end = 0;
         for load in &view.loads {
@@ -143,6 +152,9 @@ pub fn encode_views(views: &[Relocation]) -> Vec<u8> {
             }
             out.push(rule_number(region.rule));
             end = region.offset.wrapping_add(region.length);
+        }
+        if view.regions.is_empty() {
+            continue;
         }
         if shared.is_some_and(|shared| shared == &view.map) {
             put(0, &mut out);
@@ -179,20 +191,32 @@ pub fn decode_packed_views(bytes: &[u8]) -> Result<(Coder, &[u8]), DecodeError> 
     Ok((coder, &bytes[input.at..]))
 }
 
-/// Reads the views of a patch, which take all of `bytes`. They are sorted and do not overlap.
+/// Reads the views of a patch, which take all of `bytes`. Their loads and regions are sorted and do not overlap.
 pub fn decode_views(bytes: &[u8], lengths: &dyn Lengths) -> Result<Vec<Relocation>, DecodeError> {
     let mut input = Input { bytes, at: 0 };
     let count = input.count("number of views", PATCH_VIEWS)?;
     let mut views = Vec::new();
     let mut file = 0_i64;
-    let mut entries = 0;
+    let (mut entries, mut pieces) = (0, 0);
     let mut shared: Option<Arc<Vec<(u64, i64)>>> = None;
     for _ in 0..count {
         file = file.checked_add(input.signed()?).ok_or_else(|| DecodeError::invalid("file of a view", "too large"))?;
         let known = u32::try_from(file).ok().and_then(|file| Some((file, lengths.old_length(file)?)));
         let (number, length) =
             known.ok_or_else(|| DecodeError::invalid("file of a view", format!("no file {file}")))?;
-        let (loads, regions) = take_parts(&mut input, length)?;
+        let mut view = Relocation {
+            file: number,
+            pieces: take_pieces(&mut input, length, PATCH_PIECES - pieces)?,
+            loads: Vec::new(),
+            regions: Vec::new(),
+            map: Arc::default(),
+        };
+        pieces += view.pieces.len();
+        (view.loads, view.regions) = take_parts(&mut input, view.length(length))?;
+        if view.regions.is_empty() {
+            views.push(view);
+            continue;
+        }
         let map = match (take_map(&mut input)?, shared) {
             (map, _) if !map.is_empty() => {
                 entries += map.len();
@@ -205,7 +229,7 @@ pub fn decode_views(bytes: &[u8], lengths: &dyn Lengths) -> Result<Vec<Relocatio
             return Err(DecodeError::invalid("address maps", "too many entries"));
         }
         shared = Some(Arc::clone(&map));
-        views.push(Relocation { file: number, loads, regions, map });
+        views.push(Relocation { map, ..view });
     }
     if input.at != bytes.len() {
         return Err(DecodeError::Trailing(bytes.len() - input.at));
@@ -220,6 +244,57 @@ fn sum(a: u64, b: u64) -> Option<u64> {
 
 fn invalid(what: &'static str) -> DecodeError {
     DecodeError::invalid(what, "outside of its bounds")
+}
+
+fn put_pieces(pieces: &[Part], out: &mut Vec<u8>) {
+    put(pieces.len() as u64, out);
+    let mut end = 0;
+    for piece in pieces {
+        put(piece.len().wrapping_shl(1) | u64::from(matches!(piece, Part::Deflated(_))), out);
+        put_signed(piece.offset().wrapping_sub(end) as i64, out);
+        end = piece.offset().wrapping_add(piece.len());
+        let Part::Deflated(member) = piece else { continue };
+        put(member.inflated_len, out);
+        match member.wrapper {
+            Wrapper::Plain => out.push(0),
+            Wrapper::Gzip => out.push(1),
+            Wrapper::Png { zlib_header, chunk_bytes } => {
+                out.push(2);
+                out.extend_from_slice(&zlib_header);
+                put(u64::from(chunk_bytes), out);
+            }
+        }
+    }
+}
+
+fn take_pieces(input: &mut Input<'_>, length: u64, most: usize) -> Result<Vec<Part>, DecodeError> {
+    let bad = || DecodeError::invalid("piece of a view", "outside of its bounds");
+    let mut pieces = Vec::new();
+    let (mut end, mut shown) = (0_u64, 0_u64);
+    for _ in 0..input.count("pieces of views", most)? {
+        let head = input.integer()?;
+        let len = head >> 1;
+        let offset = end.checked_add_signed(input.signed()?).ok_or_else(bad)?;
+        end = offset.checked_add(len).filter(|end| len > 0 && *end <= length).ok_or_else(bad)?;
+        let piece = if head & 1 == 0 {
+            Part::Raw { offset, len }
+        } else {
+            let inflated_len = input.bounded("inflated length", ARCHIVE_INFLATED_BYTES)?;
+            let wrapper = match input.byte()? {
+                0 => Wrapper::Plain,
+                1 => Wrapper::Gzip,
+                2 => {
+                    let zlib_header = [input.byte()?, input.byte()?];
+                    Wrapper::Png { zlib_header, chunk_bytes: input.bounded("chunk", u64::from(u32::MAX))? as u32 }
+                }
+                other => return Err(DecodeError::invalid("wrapper of a member", other)),
+            };
+            Part::Deflated(Member { offset, len, inflated_len, wrapper })
+        };
+        shown = shown.checked_add(piece.shown()).filter(|shown| *shown <= PATCH_SOURCE).ok_or_else(bad)?;
+        pieces.push(piece);
+    }
+    Ok(pieces)
 }
 
 fn take_parts(input: &mut Input<'_>, length: u64) -> Result<(Vec<Load>, Vec<Region>), DecodeError> {
@@ -358,10 +433,7 @@ fn take_groups(
         let from = out.len();
         if head & 1 == 1 {
             let (offset, bytes) = (input.integer()?, input.integer()?);
-            let end = offset.checked_add(bytes).ok_or_else(|| bad("length"))?;
-            if length(first).is_none_or(|length| end > length) {
-                return Err(bad("outside of its file"));
-            }
+            offset.checked_add(bytes).filter(|end| *end <= PATCH_SOURCE).ok_or_else(|| bad("length"))?;
             out.push((Extent { file: first, offset, length: bytes }, None));
             next = i64::from(first) + 1;
         } else {
@@ -381,6 +453,13 @@ fn take_groups(
             for (_, named) in &mut out[from..] {
                 *named = view.checked_sub(1).map(|view| view as u32);
             }
+        }
+        // How much a view shows is known to whoever has it.
+        let outside = |(extent, view): &Named| {
+            length(extent.file).is_none_or(|length| view.is_none() && extent.offset + extent.length > length)
+        };
+        if out[from..].iter().any(outside) {
+            return Err(bad("outside of its file"));
         }
     }
     Ok(out)
@@ -494,6 +573,7 @@ mod tests {
                 Pack { coder: Coder::Lzma { properties: 93, dictionary_log: 16 }, length: 200 },
             ],
             joined: false,
+            assembled: false,
         }
     }
 
@@ -518,6 +598,46 @@ mod tests {
     }
 
     #[test]
+    fn an_assembled_segment_has_one_stream_and_one_pack_more() {
+        let plain = segment();
+        let streams = [&plain.streams[..], &[33]].concat();
+        let packs = [&plain.packs[..], &[Pack { coder: Coder::Stored, length: 33 }]].concat();
+        let more = Segment { assembled: true, streams, packs, ..plain };
+        let bytes = encode(&more, &Fixed);
+        assert_eq!(bytes[32], 4);
+        assert_eq!(decode(&bytes, &Fixed).unwrap(), (more.clone(), bytes.len()));
+        // What the streams make is longer than the output, so the history may be, too.
+        let history = Segment {
+            method: Method::History,
+            streams: vec![5000, 20],
+            packs: more.packs[2..].to_vec(),
+            ..more.clone()
+        };
+        let bytes = encode(&history, &Fixed);
+        assert_eq!(bytes[32], 5);
+        assert_eq!(decode(&bytes, &Fixed).unwrap().0, history);
+        assert!(decode(&encode(&Segment { streams: vec![PATCH_CONTENT + 1, 20], ..history }, &Fixed), &Fixed).is_err());
+        for recipe in [0, PATCH_RECIPE + 1] {
+            let mut bad = more.clone();
+            bad.streams[COVER_STREAMS] = recipe;
+            assert!(decode(&encode(&bad, &Fixed), &Fixed).is_err(), "{recipe}");
+        }
+        let mut other = encode(&more, &Fixed);
+        for shape in [3, 7, 8, 12] {
+            other[32] = shape;
+            assert!(decode(&other, &Fixed).is_err(), "{shape}");
+        }
+    }
+
+    #[test]
+    fn a_part_of_a_view_may_lie_beyond_the_file() {
+        let part = |view| Source { extent: Extent { file: 9, offset: 900, length: 5000 }, view };
+        let of = |view| Segment { sources: vec![part(view)], ..segment() };
+        assert_eq!(decode(&encode(&of(Some(0)), &Fixed), &Fixed).unwrap().0, of(Some(0)));
+        assert!(decode(&encode(&of(None), &Fixed), &Fixed).is_err());
+    }
+
+    #[test]
     fn counts_and_lengths_are_bounded_before_they_are_believed() {
         let bytes = encode(&segment(), &Fixed);
         for at in 0..bytes.len() {
@@ -538,6 +658,7 @@ mod tests {
     fn relocation() -> Relocation {
         Relocation {
             file: 17,
+            pieces: Vec::new(),
             loads: vec![
                 Load { offset: 0, address: 4096, length: 100, code: false },
                 Load { offset: 100, address: 8192, length: 900, code: true },
@@ -550,10 +671,49 @@ mod tests {
         }
     }
 
+    /// Three members, one of them a second time, and nothing moved.
+    fn inflated() -> Relocation {
+        let member = |offset, len, inflated_len, wrapper| Part::Deflated(Member { offset, len, inflated_len, wrapper });
+        Relocation {
+            file: 20,
+            pieces: vec![
+                Part::Raw { offset: 0, len: 30 },
+                member(30, 100, 500, Wrapper::Plain),
+                member(200, 80, 90, Wrapper::Gzip),
+                member(400, 70, 7000, Wrapper::Png { zlib_header: [0x78, 0x9C], chunk_bytes: 40 }),
+                member(30, 100, 500, Wrapper::Plain),
+            ],
+            loads: Vec::new(),
+            regions: Vec::new(),
+            map: Arc::default(),
+        }
+    }
+
+    #[test]
+    fn pieces_outside_of_their_files_are_refused() {
+        let refused = |pieces: &[Part]| {
+            let view = Relocation { pieces: pieces.to_vec(), ..inflated() };
+            assert!(decode_views(&encode_views(&[view]), &Fixed).is_err(), "{pieces:?}");
+        };
+        refused(&[Part::Raw { offset: 1000, len: 21 }]);
+        refused(&[Part::Raw { offset: 0, len: 0 }]);
+        refused(&[Part::Raw { offset: u64::MAX, len: 2 }]);
+        let huge = Member { offset: 0, len: 9, inflated_len: ARCHIVE_INFLATED_BYTES + 1, wrapper: Wrapper::Plain };
+        refused(&[Part::Deflated(huge)]);
+        refused(&vec![Part::Raw { offset: 0, len: 1 }; PATCH_PIECES + 1]);
+        // Offsets of regions are those of what is shown, which is more than the file has.
+        let view = Relocation { regions: relocation().regions, loads: relocation().loads, ..inflated() };
+        let mut view = Relocation { map: relocation().map, ..view };
+        view.regions[1].length = 6000;
+        assert_eq!(decode_views(&encode_views(&[view.clone()]), &Fixed).unwrap(), [view.clone()]);
+        view.regions[1].length = 30 + 500 + 90 + 7000 + 500 - 99;
+        assert!(decode_views(&encode_views(&[view]), &Fixed).is_err());
+    }
+
     #[test]
     fn views_read_back_and_no_cut_does() {
         let other = Relocation { file: 400, map: Arc::new(vec![(7, 7)]), ..relocation() };
-        let views = [relocation(), Relocation { file: 4, ..relocation() }, other];
+        let views = [relocation(), inflated(), Relocation { file: 4, ..relocation() }, other];
         let bytes = encode_views(&views);
         assert_eq!(decode_views(&bytes, &Fixed).unwrap(), views);
         for cut in 0..bytes.len() {

@@ -148,6 +148,16 @@ impl<'a> Unpacked<'a> {
     }
 }
 
+/// Appends an integer: seven bits a byte, the lowest first.
+#[cfg(any(test, feature = "publish"))]
+pub(super) fn put(mut value: u64, out: &mut Vec<u8>) {
+    while value >= 0x80 {
+        out.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+}
+
 fn lzma_options(properties: u8, dictionary_log: u8) -> Result<LzmaOptions, DeltaError> {
     let malformed = DeltaError::Malformed("parameters of an lzma stream");
     let properties = u32::from(properties);

@@ -1,17 +1,22 @@
 //! Decoding of one segment: from old content, header and body to new content, as a stream.
 
+use crate::delta::archive::{ArchiveError, Assembler, ReadAt, Shown, shown_memory};
 use crate::delta::coder::{self, Unpacked};
 use crate::delta::view::{self, ViewReader};
-use crate::delta::{Contents, DeltaError};
-use crate::limits::{PATCH_BODY, PATCH_JOINED, PATCH_OUTPUT, PATCH_SOURCE, PATCH_WINDOW_LOG};
-use crate::model::{COVER_STREAMS, Coder, Method, Relocation, Segment};
+use crate::delta::{Contents, DeltaError, recipe};
+use crate::limits::{
+    PATCH_BODY, PATCH_INFLATED, PATCH_JOINED, PATCH_OUTPUT, PATCH_RECIPE, PATCH_SOURCE, PATCH_WINDOW_LOG,
+};
+use crate::model::{COVER_STREAMS, Coder, Method, Pack, Relocation, Segment};
 use std::cell::RefCell;
-use std::io;
+use std::io::{self, Write};
 
 /// Views that are open at a time: others are prepared again when they are read again.
 const OPEN: usize = 2;
 /// Bytes that are made at a time.
 const CHUNK: usize = 64 << 10;
+/// Bytes of what deflates members.
+const ASSEMBLER: u64 = 1 << 20;
 
 /// Where new content goes.
 pub trait Sink {
@@ -21,27 +26,39 @@ pub trait Sink {
 
 /// Most memory that decoding this segment takes, in bytes: its body, its decoders, its history, its buffers.
 ///
-/// The relocations of its views are the caller's, and not counted.
+/// The views themselves are the caller's, and not counted.
 pub fn memory(segment: &Segment, views: &[Relocation]) -> u64 {
-    let lengths = segment.streams.iter().filter(|length| **length > 0);
-    let streams = if segment.joined {
-        let all: u64 = segment.streams.iter().fold(0, |sum, length| sum.saturating_add(*length));
-        segment.packs.iter().fold(all, |sum, pack| sum.saturating_add(coder::memory(pack.coder, all)))
-    } else {
-        segment
-            .packs
-            .iter()
-            .zip(lengths)
-            .fold(0, |sum: u64, (pack, length)| sum.saturating_add(coder::memory(pack.coder, *length)))
-    };
+    let (own, recipe) = split_recipe(segment);
+    let add = |sum: u64, part: u64| sum.saturating_add(part);
+    let joined: u64 = if segment.joined { own.iter().copied().fold(0, add) } else { 0 };
+    let lengths = segment.joined.then_some(joined).into_iter();
+    let lengths = lengths.chain(segment.streams[own.len() * usize::from(segment.joined)..].iter().copied());
+    let packs = segment.packs.iter().zip(lengths.filter(|length| *length > 0));
+    let streams = packs.map(|(pack, length)| coder::memory(pack.coder, length)).fold(joined, add);
     let history = if segment.method == Method::History { segment.source_length() } else { 0 };
     let mut read: Vec<u64> =
-        segment.sources.iter().filter_map(|source| Some(view::memory(views.get(source.view? as usize)))).collect();
+        segment.sources.iter().filter_map(|source| Some(open_memory(views.get(source.view? as usize)))).collect();
     read.sort_unstable_by_key(|bytes| u64::MAX - bytes);
+    let assembled = recipe.map_or(0, |length| recipe::memory(length).saturating_add(ASSEMBLER));
     let extents = (segment.sources.len() + segment.outputs.len()) as u64 * 48;
-    [streams, history, read.iter().take(OPEN).sum(), extents, 2 * CHUNK as u64]
-        .iter()
-        .fold(segment.body_length(), |sum, part| sum.saturating_add(*part))
+    let views = read.into_iter().take(OPEN).fold(0, add);
+    [streams, history, views, assembled, extents, 2 * CHUNK as u64].into_iter().fold(segment.body_length(), add)
+}
+
+/// Memory of an open view.
+fn open_memory(view: Option<&Relocation>) -> u64 {
+    let Some(view) = view else { return 0 };
+    let shown = if view.pieces.is_empty() { 0 } else { shown_memory(&view.pieces) };
+    let moved = if view.regions.is_empty() { 0 } else { view::memory(Some(view)) };
+    shown.saturating_add(moved)
+}
+
+/// The lengths of the streams that make content, and that of the recipe.
+fn split_recipe(segment: &Segment) -> (&[u64], Option<u64>) {
+    match segment.streams.split_last() {
+        Some((recipe, own)) if segment.assembled => (own, Some(*recipe)),
+        _ => (&segment.streams, None),
+    }
 }
 
 /// Makes what the segment describes, out of old content and the body, and gives it to the sink in order.
@@ -57,37 +74,102 @@ pub fn decode(
     sink: &mut dyn Sink,
 ) -> Result<(), DeltaError> {
     check(segment, body, views, allowed)?;
-    let mut output = Output { segment, sink, number: 0, written: 0, left: segment.output_length() };
-    match segment.method {
-        Method::History => decode_history(segment, body, old, views, &mut output)?,
-        Method::Cover => decode_cover(segment, body, old, views, &mut output)?,
+    let sources = Sources::new(segment, old, views)?;
+    let (own, recipe_length) = split_recipe(segment);
+    let mut packs = Packs { packs: segment.packs.iter(), body };
+    let history;
+    let joined;
+    let mut streams = Vec::with_capacity(own.len());
+    if segment.method == Method::History {
+        history = sources.history()?;
+        if let Some((coder, packed)) = packs.next(own[0]) {
+            streams.push(Unpacked::with_history(coder, packed, own[0], &history)?);
+        }
+    } else if segment.joined {
+        let total = own.iter().sum::<u64>();
+        joined = match packs.next(total) {
+            Some((coder, packed)) => coder::unpack(coder, packed, total as usize)?,
+            None => Vec::new(),
+        };
+        let mut rest = joined.as_slice();
+        for length in own {
+            let (stream, after) = rest.split_at(*length as usize);
+            streams.push(Unpacked::plain(stream));
+            rest = after;
+        }
+    } else {
+        for length in own {
+            streams.push(match packs.next(*length) {
+                Some((coder, packed)) => Unpacked::new(coder, packed, *length)?,
+                None => Unpacked::plain(&[]),
+            });
+        }
+    }
+    let files = Files { segment, sink, number: 0, written: 0 };
+    let mut output = match recipe_length {
+        None => Output { left: segment.output_length(), target: Target::Files(files) },
+        Some(length) => {
+            let (coder, packed) = packs.next(length).ok_or(DeltaError::Malformed("number of streams"))?;
+            let (parts, left) = recipe::read(Unpacked::new(coder, packed, length)?, length, segment.output_length())?;
+            Output { left, target: Target::Assembler(Box::new(Assembler::new(parts, files))) }
+        }
+    };
+    match <[Unpacked<'_>; COVER_STREAMS]>::try_from(streams) {
+        Ok([lengths, jumps, runs, differences, literals]) => {
+            let runs = Runs { runs, differences, same: 0, different: 0 };
+            Covers { lengths, jumps, runs, literals, position: 0 }.make(&sources, &mut output)?;
+        }
+        Err(streams) => {
+            for mut stream in streams {
+                while !stream.is_empty() {
+                    let count = output.write(stream.peek()?)?;
+                    stream.take(count);
+                }
+            }
+        }
     }
     output.finish()
 }
 
+/// The packed streams of a body.
+struct Packs<'a> {
+    packs: std::slice::Iter<'a, Pack>,
+    body: &'a [u8],
+}
+
+impl<'a> Packs<'a> {
+    /// The pack of the next stream, of this length unpacked; an empty one has none.
+    fn next(&mut self, length: u64) -> Option<(Coder, &'a [u8])> {
+        // A pack that all streams share is there even if they are empty.
+        let pack = if length > 0 { self.packs.next()? } else { return None };
+        let (packed, rest) = self.body.split_at(pack.length as usize);
+        self.body = rest;
+        Some((pack.coder, packed))
+    }
+}
+
 fn check(segment: &Segment, body: &[u8], views: &[Relocation], allowed: u64) -> Result<(), DeltaError> {
+    if segment.streams.len() != segment.stream_count() || segment.packs.len() != segment.pack_count() {
+        return Err(DeltaError::Malformed("number of streams"));
+    }
     let needed = memory(segment, views);
     if needed > allowed {
         return Err(DeltaError::Memory { needed, allowed });
     }
-    let expected = if segment.method == Method::Cover { COVER_STREAMS } else { 1 };
-    let packs = match segment.joined {
-        true => 1,
-        false => segment.streams.iter().filter(|length| **length > 0).count(),
-    };
-    let total = segment.streams.iter().fold(0, |sum: u64, length| sum.saturating_add(*length));
-    let wrong = if segment.streams.len() != expected || segment.packs.len() != packs {
-        Some("number of streams")
-    } else if segment.output_length() > PATCH_OUTPUT || segment.source_length() > PATCH_SOURCE {
+    let (own, recipe) = split_recipe(segment);
+    let total = own.iter().fold(0, |sum: u64, length| sum.saturating_add(*length));
+    let wrong = if segment.output_length() > PATCH_OUTPUT || segment.source_length() > PATCH_SOURCE {
         Some("too large")
     } else if segment.body_length() != body.len() as u64 || body.len() as u64 > PATCH_BODY {
         Some("length of the body")
-    } else if segment.joined && total > PATCH_JOINED {
-        Some("joined streams are too long")
+    } else if segment.joined && (total > PATCH_JOINED || total == 0 || segment.method == Method::History) {
+        Some("joined streams")
     } else if segment.packs.iter().any(|pack| window(pack.coder) > PATCH_WINDOW_LOG) {
         Some("window is too large")
     } else if segment.method == Method::History && segment.source_length() > 1 << PATCH_WINDOW_LOG {
         Some("history is too long")
+    } else if recipe.is_some_and(|length| !(1..=PATCH_RECIPE).contains(&length)) {
+        Some("length of a recipe")
     } else {
         None
     };
@@ -100,64 +182,6 @@ fn window(coder: Coder) -> u8 {
         Coder::Zstd { window_log } => window_log,
         Coder::Lzma { dictionary_log, .. } => dictionary_log,
     }
-}
-
-fn decode_history(
-    segment: &Segment,
-    body: &[u8],
-    old: &dyn Contents,
-    views: &[Relocation],
-    output: &mut Output<'_>,
-) -> Result<(), DeltaError> {
-    let Some(pack) = segment.packs.first() else { return Ok(()) };
-    let sources = Sources::new(segment, old, views)?;
-    let mut history = vec![0; segment.source_length() as usize];
-    sources.read_at(0, &mut history)?;
-    let mut stream = Unpacked::with_history(pack.coder, body, segment.streams[0], &history)?;
-    while !stream.is_empty() {
-        let count = output.write(stream.peek()?)?;
-        stream.take(count);
-    }
-    Ok(())
-}
-
-fn decode_cover(
-    segment: &Segment,
-    body: &[u8],
-    old: &dyn Contents,
-    views: &[Relocation],
-    output: &mut Output<'_>,
-) -> Result<(), DeltaError> {
-    let sources = Sources::new(segment, old, views)?;
-    let joined;
-    let mut streams = Vec::with_capacity(COVER_STREAMS);
-    if segment.joined {
-        let total = segment.streams.iter().sum::<u64>() as usize;
-        joined = coder::unpack(segment.packs[0].coder, body, total)?;
-        let mut rest = joined.as_slice();
-        for length in &segment.streams {
-            let (stream, after) = rest.split_at(*length as usize);
-            streams.push(Unpacked::plain(stream));
-            rest = after;
-        }
-    } else {
-        let mut rest = body;
-        let mut packs = segment.packs.iter();
-        for length in &segment.streams {
-            if *length == 0 {
-                streams.push(Unpacked::plain(&[]));
-            } else if let Some(pack) = packs.next() {
-                let (packed, after) = rest.split_at(pack.length as usize);
-                streams.push(Unpacked::new(pack.coder, packed, *length)?);
-                rest = after;
-            }
-        }
-    }
-    let Ok([lengths, jumps, runs, differences, literals]) = <[Unpacked<'_>; COVER_STREAMS]>::try_from(streams) else {
-        return Err(DeltaError::Malformed("number of streams"));
-    };
-    let runs = Runs { runs, differences, same: 0, different: 0 };
-    Covers { lengths, jumps, runs, literals, position: 0 }.make(&sources, output)
 }
 
 /// The streams of covers, in use.
@@ -190,7 +214,7 @@ impl Covers<'_> {
                 let part = &mut chunk[..(copy - done).min(CHUNK as u64) as usize];
                 sources.read_at(from + done, part)?;
                 self.runs.add_to(part)?;
-                output.write_all(part)?;
+                output.write(part)?;
                 done += part.len() as u64;
             }
         }
@@ -268,7 +292,14 @@ struct Sources<'a> {
     old: &'a dyn Contents,
     views: &'a [Relocation],
     /// Views in use, the last one used at the end.
-    open: RefCell<Vec<(u32, ViewReader<'a>)>>,
+    open: RefCell<Opened<'a>>,
+}
+
+#[derive(Default)]
+struct Opened<'a> {
+    readers: Vec<(u32, Reader<'a>)>,
+    /// Bytes that were inflated for readers that are closed.
+    inflated: u64,
 }
 
 impl<'a> Sources<'a> {
@@ -279,12 +310,23 @@ impl<'a> Sources<'a> {
             starts.push(length);
             length += source.extent.length;
             let Some(number) = source.view else { continue };
-            let relocation = views.get(number as usize).ok_or(DeltaError::Malformed("no such view"))?;
-            if relocation.file != source.extent.file {
+            let view = views.get(number as usize).ok_or(DeltaError::Malformed("no such view"))?;
+            if view.file != source.extent.file {
                 return Err(DeltaError::Malformed("the view is of another file"));
             }
+            let shown = view.length(old.length(view.file).unwrap_or(0));
+            if source.extent.offset.checked_add(source.extent.length).is_none_or(|end| end > shown) {
+                return Err(DeltaError::Malformed("a source goes beyond its view"));
+            }
         }
-        Ok(Self { segment, starts, length, old, views, open: RefCell::new(Vec::new()) })
+        Ok(Self { segment, starts, length, old, views, open: RefCell::default() })
+    }
+
+    /// All of them.
+    fn history(&self) -> Result<Vec<u8>, DeltaError> {
+        let mut history = vec![0; self.length as usize];
+        self.read_at(0, &mut history)?;
+        Ok(history)
     }
 
     fn read_at(&self, mut position: u64, mut out: &mut [u8]) -> Result<(), DeltaError> {
@@ -307,64 +349,152 @@ impl<'a> Sources<'a> {
         }
         Ok(())
     }
-}
 
-impl Sources<'_> {
     fn read_view(&self, number: u32, offset: u64, out: &mut [u8]) -> Result<(), DeltaError> {
         let mut open = self.open.borrow_mut();
-        let reader = match open.iter().position(|(known, _)| *known == number) {
-            Some(at) => open.remove(at).1,
+        let reader = match open.readers.iter().position(|(known, _)| *known == number) {
+            Some(at) => open.readers.remove(at).1,
             None => {
-                if open.len() == OPEN {
-                    open.remove(0);
+                if open.readers.len() == OPEN {
+                    let closed = open.readers.remove(0).1;
+                    open.inflated = open.inflated.saturating_add(closed.inflated());
                 }
-                ViewReader::new(self.views.get(number as usize).ok_or(DeltaError::Malformed("no such view"))?)
+                let view = self.views.get(number as usize).ok_or(DeltaError::Malformed("no such view"))?;
+                Reader::new(view, self.old)
             }
         };
-        open.push((number, reader));
-        match open.last_mut() {
-            Some((_, reader)) => reader.read_at(self.old, offset, out),
-            None => Ok(()),
+        open.readers.push((number, reader));
+        if let Some((_, reader)) = open.readers.last_mut() {
+            reader.read_at(self.old, offset, out)?;
+        }
+        let inflated =
+            open.readers.iter().fold(open.inflated, |sum, (_, reader)| sum.saturating_add(reader.inflated()));
+        if inflated > PATCH_INFLATED { Err(DeltaError::Malformed("its sources inflate to too much")) } else { Ok(()) }
+    }
+}
+
+/// A view that is being read: first inflated, then moved.
+struct Reader<'a> {
+    shown: Option<Shown<'a, OldFile<'a>>>,
+    moved: Option<ViewReader<'a>>,
+}
+
+impl<'a> Reader<'a> {
+    fn new(view: &'a Relocation, old: &'a dyn Contents) -> Self {
+        let shown = (!view.pieces.is_empty()).then(|| Shown::new(OldFile { old, file: view.file }, &view.pieces));
+        Self { shown, moved: (!view.regions.is_empty()).then(|| ViewReader::new(view)) }
+    }
+
+    fn inflated(&self) -> u64 {
+        self.shown.as_ref().map_or(0, Shown::inflated)
+    }
+
+    fn read_at(&mut self, old: &dyn Contents, offset: u64, out: &mut [u8]) -> Result<(), DeltaError> {
+        match (&self.shown, &mut self.moved) {
+            (None, Some(moved)) => moved.read_at(old, offset, out),
+            (Some(shown), Some(moved)) => moved.read_at(&OnlyFile(shown), offset, out),
+            (Some(shown), None) => shown.read_exact_at(offset, out).map_err(DeltaError::Read),
+            (None, None) => Err(DeltaError::Malformed("a view that changes nothing")),
         }
     }
 }
 
-/// What was made so far.
+/// One old file.
+pub(super) struct OldFile<'a> {
+    pub(super) old: &'a dyn Contents,
+    pub(super) file: u32,
+}
+
+impl ReadAt for OldFile<'_> {
+    fn size(&self) -> u64 {
+        self.old.length(self.file).unwrap_or(0)
+    }
+
+    fn read_exact_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        self.old.read_at(self.file, offset, buffer)
+    }
+}
+
+/// What is shown of a file, whatever its number.
+struct OnlyFile<'a>(&'a Shown<'a, OldFile<'a>>);
+
+impl Contents for OnlyFile<'_> {
+    fn length(&self, _: u32) -> Option<u64> {
+        Some(self.0.size())
+    }
+
+    fn read_at(&self, _: u32, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        self.0.read_exact_at(offset, buffer)
+    }
+}
+
+/// Where what the streams make goes to.
 struct Output<'a> {
+    target: Target<'a>,
+    /// Bytes that are still to be made.
+    left: u64,
+}
+
+enum Target<'a> {
+    Files(Files<'a>),
+    Assembler(Box<Assembler<Files<'a>>>),
+}
+
+impl Output<'_> {
+    /// Takes all of the bytes, and says how many they are.
+    fn write(&mut self, bytes: &[u8]) -> Result<usize, DeltaError> {
+        let more = DeltaError::Malformed("more is made than promised");
+        self.left = self.left.checked_sub(bytes.len() as u64).ok_or(more)?;
+        match &mut self.target {
+            Target::Files(files) => files.write_all(bytes).map_err(DeltaError::Write)?,
+            Target::Assembler(assembler) => assembler.write(bytes).map_err(wrong)?,
+        }
+        Ok(bytes.len())
+    }
+
+    fn finish(self) -> Result<(), DeltaError> {
+        if self.left > 0 {
+            return Err(DeltaError::Malformed("less is made than promised"));
+        }
+        if let Target::Assembler(assembler) = self.target {
+            assembler.finish().map_err(wrong)?;
+        }
+        Ok(())
+    }
+}
+
+fn wrong(error: ArchiveError) -> DeltaError {
+    match error {
+        ArchiveError::Io(error) => DeltaError::Write(error),
+        ArchiveError::Assemble(what) => DeltaError::Malformed(what),
+        _ => DeltaError::Malformed("a member cannot be assembled"),
+    }
+}
+
+/// The outputs of the segment.
+struct Files<'a> {
     segment: &'a Segment,
     sink: &'a mut dyn Sink,
     /// The output that is being written, and how much of it was.
     number: usize,
     written: u64,
-    /// Bytes that all outputs still lack.
-    left: u64,
 }
 
-impl Output<'_> {
-    fn write_all(&mut self, mut bytes: &[u8]) -> Result<(), DeltaError> {
-        while !bytes.is_empty() {
-            let count = self.write(bytes)?;
-            bytes = &bytes[count..];
-        }
-        Ok(())
-    }
-
-    /// Writes what fits into the current output, and says how much that was.
-    fn write(&mut self, bytes: &[u8]) -> Result<usize, DeltaError> {
+impl Write for Files<'_> {
+    /// Writes what fits into the current output.
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         while self.segment.outputs.get(self.number).is_some_and(|output| output.length == self.written) {
             self.number += 1;
             self.written = 0;
         }
-        let output =
-            self.segment.outputs.get(self.number).ok_or(DeltaError::Malformed("more is made than promised"))?;
+        let Some(output) = self.segment.outputs.get(self.number) else { return Ok(0) };
         let count = bytes.len().min(usize::try_from(output.length - self.written).unwrap_or(usize::MAX));
-        self.sink.write(self.number, &bytes[..count]).map_err(DeltaError::Write)?;
+        self.sink.write(self.number, &bytes[..count])?;
         self.written += count as u64;
-        self.left -= count as u64;
         Ok(count)
     }
 
-    fn finish(self) -> Result<(), DeltaError> {
-        if self.left > 0 { Err(DeltaError::Malformed("less is made than promised")) } else { Ok(()) }
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }

@@ -11,6 +11,7 @@ pub mod build;
 mod btf;
 mod coder;
 mod decode;
+mod recipe;
 #[cfg(all(test, feature = "publish"))]
 mod tests;
 mod view;

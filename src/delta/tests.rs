@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod archives;
+
 use super::build::{Level, Options, Patch, Tree, encode};
 use super::{Contents, DeltaError, Sink, View, decode, memory};
 use crate::model::{Coder, Load, Method, Region, Relocation, Rule, Segment};
@@ -263,6 +265,7 @@ fn a_view_is_the_same_in_pieces_as_in_one() {
     };
     let relocation = Relocation {
         file: 0,
+        pieces: Vec::new(),
         loads: vec![Load { offset: 0, address: 0x1_0000 - 1000, length: 1 << 30, code: true }],
         regions: rules.into_iter().enumerate().map(region).collect(),
         map: Arc::new((0..400_u64).map(|step| (0x1_0000 + step * step * 37, step as i64 * 8 - 900)).collect()),

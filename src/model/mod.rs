@@ -1,5 +1,6 @@
 //! The nouns: what a tree is made of, without a disk.
 
+mod archive;
 mod digest;
 mod finding;
 mod manifest;
@@ -11,6 +12,7 @@ mod service_manifest;
 mod tree_path;
 mod version;
 
+pub use archive::{Member, Part, Wrapper};
 pub use digest::{Digest, Hasher};
 pub use finding::Finding;
 pub use manifest::{Entry, Manifest, ManifestChange, ManifestError};

@@ -1,5 +1,6 @@
 //! Segments of a patch: what one makes, from which old content, through which streams.
 
+use crate::model::Part;
 use std::sync::Arc;
 
 /// A part of a file: `length` bytes from `offset` on of file number `file`.
@@ -71,15 +72,32 @@ pub struct Segment {
     pub outputs: Vec<Extent>,
     /// What it reads: one space of positions, one after the other.
     pub sources: Vec<Source>,
-    /// Unpacked length of each stream: five with [`Method::Cover`], one with [`Method::History`].
+    /// Unpacked length of each stream: five with [`Method::Cover`], one with [`Method::History`], and, if `assembled`, one
+    /// more, which says how.
     pub streams: Vec<u64>,
-    /// One pack for every stream that is not empty, or, if `joined`, one for all of them together.
+    /// One pack for every stream that is not empty, or, if `joined`, one for all of them together but the last of
+    /// `assembled`.
     pub packs: Vec<Pack>,
-    /// Whether one pack holds all streams, one after the other.
+    /// Whether one pack holds all streams of covers, one after the other.
     pub joined: bool,
+    /// Whether what comes out of the streams is inflated, and members are deflated to make the outputs of it.
+    pub assembled: bool,
 }
 
 impl Segment {
+    /// How many streams it has.
+    pub fn stream_count(&self) -> usize {
+        let own = if self.method == Method::Cover { COVER_STREAMS } else { 1 };
+        own + usize::from(self.assembled)
+    }
+
+    /// How many packs it has, by the lengths of its streams.
+    pub fn pack_count(&self) -> usize {
+        let separate = if self.joined { COVER_STREAMS.min(self.streams.len()) } else { 0 };
+        let apart = self.streams[separate..].iter().filter(|length| **length > 0).count();
+        apart + usize::from(self.joined)
+    }
+
     /// Bytes that it makes.
     pub fn output_length(&self) -> u64 {
         self.outputs.iter().fold(0, |sum: u64, output| sum.saturating_add(output.length))
@@ -141,15 +159,28 @@ pub struct Region {
     pub rule: Rule,
 }
 
-/// An old file as if the targets of its addresses had moved to where they are in a new one.
+/// A view of an old file: some of its members inflated, and then as if the targets of its addresses had moved to where
+/// they are in a new file. Either may be missing.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Relocation {
     /// Number of the old file.
     pub file: u32,
-    /// What is loaded, by address.
+    /// What of the file is shown, in this order; if there is nothing here, all of it as it is.
+    pub pieces: Vec<Part>,
+    /// What is loaded, by address. Offsets, here and in regions, are those of what is shown.
     pub loads: Vec<Load>,
     /// What is rewritten, by offset.
     pub regions: Vec<Region>,
-    /// From each address on, up to the next one, how far it moves. Never empty; views may share one.
+    /// From each address on, up to the next one, how far it moves. Views may share one. Empty if there are no regions.
     pub map: Arc<Vec<(u64, i64)>>,
+}
+
+impl Relocation {
+    /// How many bytes it shows of a file of this length.
+    pub fn length(&self, file: u64) -> u64 {
+        if self.pieces.is_empty() {
+            return file;
+        }
+        self.pieces.iter().fold(0, |sum: u64, piece| sum.saturating_add(piece.shown()))
+    }
 }

@@ -32,7 +32,7 @@ fn member(source: &dyn ReadAt, header: u64) -> Result<Option<Member>, ArchiveErr
     let Some(offset) = after_header(source, header)? else { return Ok(None) };
     let mut crc = Crc::new();
     let limit = inflated_limit(source.size() - offset);
-    let run = run(&mut Stream::open_ended(source, offset), limit, &mut |content| {
+    let run = run(source, &mut Stream::open_ended(source, offset), limit, &mut |content| {
         crc.update(content);
         Ok(true)
     })?;

@@ -28,7 +28,7 @@ pub fn inflate(
     }
     let mut stream = Stream::new(source, member).ok_or_else(wrong)?;
     let deflated = stream.left;
-    match run(&mut stream, member.inflated_len, sink)? {
+    match run(source, &mut stream, member.inflated_len, sink)? {
         Run::Ended(lengths) if lengths == (Lengths { deflated, inflated: member.inflated_len }) => Ok(()),
         Run::Stopped => Ok(()),
         Run::Ended(_) | Run::Wrong => Err(wrong()),
@@ -53,7 +53,8 @@ pub(super) struct Lengths {
 
 /// Inflates a stream to its end, which may come before the end of the range.
 pub(super) fn run(
-    stream: &mut Stream<'_>,
+    source: &dyn ReadAt,
+    stream: &mut Stream,
     limit: u64,
     sink: &mut dyn FnMut(&[u8]) -> Result<bool, ArchiveError>,
 ) -> Result<Run, ArchiveError> {
@@ -63,7 +64,7 @@ pub(super) fn run(
     let mut used = 0;
     loop {
         if used == input.len() {
-            stream.next(&mut input)?;
+            stream.next(source, &mut input)?;
             used = 0;
         }
         let (before_in, before_out) = (decoder.total_in(), decoder.total_out());
@@ -88,8 +89,8 @@ pub(super) fn run(
 }
 
 /// The deflated bytes of a member, without its wrapper.
-pub(super) struct Stream<'a> {
-    source: &'a dyn ReadAt,
+#[derive(Clone)]
+pub(super) struct Stream {
     /// Where the next byte is.
     offset: u64,
     /// Deflated bytes that are still to come.
@@ -99,15 +100,15 @@ pub(super) struct Stream<'a> {
     chunk_bytes: u64,
 }
 
-impl<'a> Stream<'a> {
+impl Stream {
     /// A stream of unknown length.
-    pub(super) fn open_ended(source: &'a dyn ReadAt, offset: u64) -> Self {
+    pub(super) fn open_ended(source: &dyn ReadAt, offset: u64) -> Self {
         let left = source.size().saturating_sub(offset);
-        Self { source, offset, left, chunk_left: u64::MAX, chunk_bytes: u64::MAX }
+        Self { offset, left, chunk_left: u64::MAX, chunk_bytes: u64::MAX }
     }
 
     /// The stream, or nothing if the member is too short for its wrapper.
-    pub(super) fn new(source: &'a dyn ReadAt, member: &Member) -> Option<Self> {
+    pub(super) fn new(source: &dyn ReadAt, member: &Member) -> Option<Self> {
         let plain = Self { left: member.len, ..Self::open_ended(source, member.offset) };
         match member.wrapper {
             Wrapper::Plain => Some(plain),
@@ -120,7 +121,6 @@ impl<'a> Stream<'a> {
                 let chunks = member.len.div_ceil(chunk_bytes + PNG_HEAD + PNG_TAIL);
                 let data = member.len.checked_sub(chunks * (PNG_HEAD + PNG_TAIL))?;
                 Some(Self {
-                    source,
                     offset: member.offset + PNG_HEAD + ZLIB_HEAD,
                     left: data.checked_sub(ZLIB_HEAD + ZLIB_TAIL)?,
                     chunk_left: chunk_bytes - ZLIB_HEAD,
@@ -130,14 +130,15 @@ impl<'a> Stream<'a> {
         }
     }
 
-    fn next(&mut self, out: &mut Vec<u8>) -> Result<(), ArchiveError> {
+    /// Reads a piece of it; nothing at its end.
+    pub(super) fn next(&mut self, source: &dyn ReadAt, out: &mut Vec<u8>) -> Result<(), ArchiveError> {
         if self.chunk_left == 0 {
             self.offset += PNG_TAIL + PNG_HEAD;
             self.chunk_left = self.chunk_bytes;
         }
         let len = self.left.min(self.chunk_left).min(ARCHIVE_CHUNK_BYTES as u64);
         out.resize(len as usize, 0);
-        self.source.read_exact_at(self.offset, out)?;
+        source.read_exact_at(self.offset, out)?;
         self.offset += len;
         self.left -= len;
         self.chunk_left -= len;

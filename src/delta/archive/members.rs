@@ -1,38 +1,9 @@
 //! The parts of a file, and sets of members.
 
-use super::{ArchiveError, Member, ReadAt, gzip, png, zip};
+use super::{ArchiveError, Member, Part, ReadAt, gzip, png, zip};
 use crate::limits::{ARCHIVE_CHUNK_BYTES, ARCHIVE_RATIO, ARCHIVE_TOTAL_BYTES};
 use sha2::{Digest as _, Sha256};
 use std::collections::HashSet;
-
-/// A piece of a file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Part {
-    /// Bytes as they are.
-    Raw {
-        /// Where they begin.
-        offset: u64,
-        /// How many.
-        len: u64,
-    },
-    /// A deflated stream.
-    Deflated(Member),
-}
-
-impl Part {
-    /// How many bytes of the file it is.
-    pub fn len(&self) -> u64 {
-        match self {
-            Part::Raw { len, .. } => *len,
-            Part::Deflated(member) => member.len,
-        }
-    }
-
-    /// Is it nothing?
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-}
 
 /// Cuts a file into raw ranges and deflated members, in order and without gaps.
 ///

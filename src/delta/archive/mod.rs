@@ -6,8 +6,8 @@
 //!
 //! - [`parts`] cuts a file into raw ranges and members. Whatever is odd about a file is raw: it costs size, never
 //!   correctness. Only a builder parses; a package names the ranges.
-//! - [`View`] is what new content is compared with: ranges of old files, and members of theirs inflated. An inflated
-//!   member, or the slice of it that matters, is held in memory within a stated limit.
+//! - [`Shown`] is what new content is compared with: ranges of an old file, and members of it inflated, read anywhere in
+//!   memory that is bounded whatever the sizes.
 //! - [`prepare`] decides which members of a new file are inflated, [`inflated`] reads the file so, and [`Assembler`]
 //!   makes the file of that again, in less than 1 MiB whatever the sizes.
 
@@ -19,20 +19,22 @@ mod members;
 mod parameters;
 mod png;
 mod prepare;
+mod shown;
 mod trees;
-mod view;
 mod zip;
 
 #[cfg(test)]
-mod tests;
+pub(in crate::delta) mod tests;
 
 pub use assemble::Assembler;
 pub use deflate::Deflater;
 pub use inflate::inflate;
-pub use members::{MemberSet, Part, parts};
+pub use members::{MemberSet, parts};
 pub use parameters::{DeflateParameters, Family, Strategy, find_parameters, reproduces};
 pub use prepare::{NewPart, inflated, prepare};
-pub use view::{Source, View};
+pub use shown::{Shown, shown_memory};
+
+pub use crate::model::{Member, Part, Wrapper};
 
 use std::io;
 
@@ -76,42 +78,6 @@ impl<T: ReadAt + ?Sized> ReadAt for &T {
 
     fn read_exact_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
         (**self).read_exact_at(offset, buffer)
-    }
-}
-
-/// What stands around a deflated stream and follows from its content.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Wrapper {
-    /// Nothing: a member of a zip archive, whose checksum stands elsewhere.
-    Plain,
-    /// Checksum and length after the stream. The header before it is raw.
-    Gzip,
-    /// The `IDAT` chunks of an image, all with as much data but the last, around a zlib stream.
-    Png {
-        /// The header of the zlib stream.
-        zlib_header: [u8; 2],
-        /// Data of every chunk but the last.
-        chunk_bytes: u32,
-    },
-}
-
-/// A deflated stream in a file, with its wrapper.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Member {
-    /// Where it begins.
-    pub offset: u64,
-    /// Its length, deflated and wrapped.
-    pub len: u64,
-    /// Its length inflated.
-    pub inflated_len: u64,
-    /// What stands around it.
-    pub wrapper: Wrapper,
-}
-
-impl Member {
-    /// Where it ends, if that is a number.
-    pub fn end(&self) -> Option<u64> {
-        self.offset.checked_add(self.len)
     }
 }
 

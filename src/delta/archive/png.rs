@@ -61,7 +61,7 @@ impl Content {
         let member = Member { offset: self.offset, len, inflated_len: 0, wrapper };
         let Some(mut stream) = Stream::new(source, &member) else { return Ok(None) };
         let deflated = stream.left;
-        match run(&mut stream, inflated_limit(len), &mut |_| Ok(true))? {
+        match run(source, &mut stream, inflated_limit(len), &mut |_| Ok(true))? {
             Run::Ended(lengths) if lengths.deflated == deflated => {
                 Ok(Some(Member { inflated_len: lengths.inflated, ..member }))
             }

@@ -9,7 +9,7 @@ use sha2::{Digest as _, Sha256};
 use std::io::Write as _;
 
 /// Content that deflaters have to search: words, noise, repetitions near and far, runs.
-fn sample(seed: u64, len: usize) -> Vec<u8> {
+pub(in crate::delta) fn sample(seed: u64, len: usize) -> Vec<u8> {
     const WORDS: [&[u8]; 8] =
         [b"the ", b"update", b" of a tree", b"\0\0\0\0", b"journal\n", b"fn ", b"\xff\xfe", b"abcabcabc"];
     let mut state = seed;
@@ -42,11 +42,11 @@ fn sample(seed: u64, len: usize) -> Vec<u8> {
     out
 }
 
-fn default_parameters() -> DeflateParameters {
+pub(in crate::delta) fn default_parameters() -> DeflateParameters {
     DeflateParameters::zlib(6, Strategy::Default, 8, 15).unwrap()
 }
 
-fn deflated(content: &[u8], parameters: DeflateParameters) -> Vec<u8> {
+pub(in crate::delta) fn deflated(content: &[u8], parameters: DeflateParameters) -> Vec<u8> {
     let mut out = Vec::new();
     let mut deflater = Deflater::new(parameters);
     deflater.write(content, &mut out);
@@ -171,15 +171,15 @@ fn parameters_come_back_from_their_bytes_and_others_are_refused() {
 }
 
 /// One member of a zip archive to be made.
-struct Entry<'a> {
-    name: &'a str,
-    content: Vec<u8>,
-    parameters: Option<DeflateParameters>,
+pub(in crate::delta) struct Entry<'a> {
+    pub(in crate::delta) name: &'a str,
+    pub(in crate::delta) content: Vec<u8>,
+    pub(in crate::delta) parameters: Option<DeflateParameters>,
     /// The sizes stand behind the content.
-    streamed: bool,
+    pub(in crate::delta) streamed: bool,
 }
 
-fn entry(name: &str, content: Vec<u8>) -> Entry<'_> {
+pub(in crate::delta) fn entry(name: &str, content: Vec<u8>) -> Entry<'_> {
     Entry { name, content, parameters: Some(default_parameters()), streamed: false }
 }
 
@@ -190,7 +190,7 @@ fn numbers(out: &mut Vec<u8>, numbers: &[(u64, usize)]) {
 }
 
 /// A zip archive; `wide` ones have numbers of 64 bits wherever they may.
-fn zip_of(prefix: &[u8], entries: &[Entry<'_>], wide: bool, comment: &[u8]) -> Vec<u8> {
+pub(in crate::delta) fn zip_of(prefix: &[u8], entries: &[Entry<'_>], wide: bool, comment: &[u8]) -> Vec<u8> {
     let mut out = prefix.to_vec();
     let mut directory = Vec::new();
     for entry in entries {
@@ -245,7 +245,7 @@ fn zip_of(prefix: &[u8], entries: &[Entry<'_>], wide: bool, comment: &[u8]) -> V
     out
 }
 
-fn gzip_of(content: &[u8], parameters: DeflateParameters) -> Vec<u8> {
+pub(in crate::delta) fn gzip_of(content: &[u8], parameters: DeflateParameters) -> Vec<u8> {
     let mut out = b"\x1f\x8b\x08\x1e\0\0\0\0\0\x03\x02\0XXname\0comment\0cc".to_vec();
     let mut crc = Crc::new();
     crc.update(content);
@@ -265,7 +265,7 @@ fn chunk(kind: &[u8; 4], data: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(&crc.sum().to_be_bytes());
 }
 
-fn png_of(content: &[u8], parameters: DeflateParameters, chunk_bytes: usize) -> Vec<u8> {
+pub(in crate::delta) fn png_of(content: &[u8], parameters: DeflateParameters, chunk_bytes: usize) -> Vec<u8> {
     let mut out = png::SIGNATURE.to_vec();
     chunk(b"IHDR", &[0; 13], &mut out);
     let mut stream = vec![0x78, 0x9c];
@@ -387,65 +387,95 @@ fn only_changed_members_are_inflated() {
     assert_eq!(missing.len(), 1, "the old content of the changed member");
 
     // The two differ in one byte, as they are compared.
-    let files: [&dyn ReadAt; 1] = [&old];
-    let view = View::open(&files, &[Source::whole(0, missing[0])], 50_000).unwrap();
     let mut content = vec![0; 50_000];
-    view.read_exact_at(0, &mut content).unwrap();
+    Shown::new(&old, &[Part::Deflated(missing[0])]).read_exact_at(0, &mut content).unwrap();
     assert_eq!(content.iter().zip(&changed).filter(|(one, other)| one != other).count(), 1);
 }
 
 #[test]
-fn a_view_is_its_pieces_in_a_row() {
-    let content = sample(9, 150_000);
-    let zip = zip_of(b"", &[entry("a", content.clone())], false, b"");
-    let other = sample(10, 1_000);
-    let member = members_of(&zip)[0];
-    let files: [&dyn ReadAt; 2] = [&zip, &other];
-    let sources = [
-        Source::Raw { file: 1, offset: 10, len: 500 },
-        Source::Inflated { file: 0, member, skip: 70_001, len: 60_000 },
-        Source::Raw { file: 0, offset: 0, len: 0 },
-        Source::Inflated { file: 0, member, skip: 0, len: 3 },
-        Source::Raw { file: 0, offset: 3, len: 40 },
-        Source::whole(0, member),
+fn what_is_shown_are_the_pieces_in_a_row() {
+    let (content, more) = (sample(9, 150_000), sample(10, 900));
+    let zip = zip_of(b"", &[entry("a", content.clone()), entry("b", more.clone())], false, b"");
+    let [member, small] = members_of(&zip)[..] else { panic!("two members") };
+    let pieces = [
+        Part::Deflated(small),
+        Part::Raw { offset: 3, len: 40 },
+        Part::Deflated(member),
+        Part::Raw { offset: 0, len: 1 },
+        Part::Deflated(small),
     ];
-    let whole = [&other[10..510], &content[70_001..130_001], &content[..3], &zip[3..43], &content[..]].concat();
-    let view = View::open(&files, &sources, 210_003).unwrap();
-    assert_eq!(view.size(), whole.len() as u64);
-    for (offset, len) in [(0, whole.len()), (0, 0), (499, 2), (500, 60_000), (60_499, 50), (whole.len() - 1, 1)] {
+    let whole = [&more[..], &zip[3..43], &content, &zip[..1], &more].concat();
+    let shown = Shown::new(&zip, &pieces);
+    assert_eq!(shown.size(), whole.len() as u64);
+    for (offset, len) in [(0, whole.len()), (0, 0), (899, 2), (900, 60_000), (70_499, 50), (whole.len() - 1, 1), (3, 1)]
+    {
         let mut read = vec![0; len];
-        view.read_exact_at(offset as u64, &mut read).unwrap();
+        shown.read_exact_at(offset as u64, &mut read).unwrap();
         assert!(read == whole[offset..offset + len], "{offset} {len}");
     }
-    assert!(view.read_exact_at(whole.len() as u64 - 1, &mut [0; 2]).is_err());
-    assert!(view.read_exact_at(u64::MAX, &mut [0; 2]).is_err());
+    assert_eq!(shown.inflated(), 150_000 + 2 * 900, "each member once: all of them are kept");
+    assert!(shown.read_exact_at(whole.len() as u64 - 1, &mut [0; 2]).is_err());
+    assert!(shown.read_exact_at(u64::MAX, &mut [0; 2]).is_err());
 
-    let refused = |sources: &[Source], limit| View::open(&files, sources, limit).map(|_| ()).unwrap_err();
-    assert!(matches!(refused(&sources, 210_002), ArchiveError::Bound { actual: 210_003, limit: 210_002, .. }));
-    for bad in [
-        Source::Raw { file: 2, offset: 0, len: 1 },
-        Source::Raw { file: 1, offset: 999, len: 2 },
-        Source::Raw { file: 1, offset: u64::MAX, len: 2 },
-        Source::Inflated { file: 0, member, skip: 149_999, len: 2 },
-        Source::Inflated { file: 0, member, skip: u64::MAX, len: 2 },
-        Source::whole(0, Member { len: u64::MAX, ..member }),
-    ] {
-        assert!(matches!(refused(&[bad], 1 << 20), ArchiveError::Range { .. }), "{bad:?}");
-    }
-    let much = Source::whole(0, Member { inflated_len: u64::MAX, ..member });
-    assert!(matches!(refused(&[much], u64::MAX), ArchiveError::Bound { .. }));
+    let refused = |piece: Part| {
+        let pieces = [piece];
+        let shown = Shown::new(&zip, &pieces);
+        let mut read = vec![0; shown.size().min(200_000) as usize];
+        let error = shown.read_exact_at(0, &mut read).unwrap_err();
+        assert!(
+            matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof),
+            "{piece:?}: {error}"
+        );
+    };
+    refused(Part::Raw { offset: zip.len() as u64, len: 1 });
+    refused(Part::Raw { offset: u64::MAX, len: 2 });
     for lie in [
-        Member { inflated_len: member.inflated_len - 1, ..member },
         Member { inflated_len: member.inflated_len + 1, ..member },
-        Member { len: member.len - 1, ..member },
-        Member { len: member.len + 1, ..member },
+        Member { inflated_len: u64::MAX, ..member },
+        Member { len: u64::MAX, ..member },
+        Member { len: zip.len() as u64, ..member },
+        Member { len: member.len / 2, ..member },
         Member { offset: member.offset + 1, ..member },
-        Member { wrapper: Wrapper::Gzip, ..member },
         Member { len: 3, wrapper: Wrapper::Gzip, ..member },
         Member { wrapper: Wrapper::Png { zlib_header: [0; 2], chunk_bytes: 0 }, ..member },
         Member { wrapper: Wrapper::Png { zlib_header: [0; 2], chunk_bytes: 3 }, ..member },
     ] {
-        assert!(matches!(refused(&[Source::whole(0, lie)], 1 << 20), ArchiveError::Inflate { .. }), "{lie:?}");
+        refused(Part::Deflated(lie));
+    }
+}
+
+#[test]
+fn large_members_are_read_anywhere_without_beginning_anew() {
+    let content = sample(11, 5_000_000);
+    let block = 64 << 10;
+    for file in [
+        gzip_of(&content, default_parameters()),
+        png_of(&content, default_parameters(), 3_000),
+        zip_of(b"", &[entry("a", content.clone())], false, b""),
+    ] {
+        let pieces = [Part::Deflated(members_of(&file)[0])];
+        let shown = Shown::new(&file, &pieces);
+        let read = |offset: usize, len: usize| {
+            let mut read = vec![0; len];
+            shown.read_exact_at(offset as u64, &mut read).unwrap();
+            assert!(read == content[offset..offset + len], "{offset} {len}");
+        };
+        read(4_999_999, 1);
+        assert_eq!(shown.inflated(), 5_000_000);
+        // Backwards, a block at a time: from a mark at most three blocks before it.
+        for offset in (0..5_000_000 - block).step_by(block).rev() {
+            read(offset + 7, 100);
+        }
+        let steps = 5_000_000 / block as u64;
+        assert!(shown.inflated() <= 5_000_000 + steps * 4 * block as u64, "{}", shown.inflated());
+        let before = shown.inflated();
+        for (number, offset) in sample(12, 64).chunks(2).enumerate() {
+            let offset = usize::from(u16::from_le_bytes([offset[0], offset[1]])) * 75;
+            read(offset, 1 + number * 999);
+        }
+        assert!(shown.inflated() - before <= 32 * 5 * block as u64, "{}", shown.inflated() - before);
+        // What it keeps is what it says: 5 MB of blocks are not kept.
+        assert!(shown_memory(&pieces) < 4 << 20, "{}", shown_memory(&pieces));
     }
 }
 

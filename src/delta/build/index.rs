@@ -30,6 +30,16 @@ impl Index {
                 }
             }
         };
+        // A few pieces are remembered; for many it is looked twice, which takes less memory.
+        let mut few = Vec::new();
+        if sparse > 0 {
+            few.reserve(total);
+            each(&mut |at, hash| few.push((at as u32, hash as u32)));
+        }
+        let each = |visit: &mut dyn FnMut(usize, usize)| match sparse {
+            0 => each(visit),
+            _ => few.iter().for_each(|(at, hash)| visit(*at as usize, *hash as usize)),
+        };
         let mut starts = vec![0_u32; (1 << bits) + 1];
         each(&mut |_, hash| starts[hash + 1] += 1);
         let mut sum = 0_u32;

@@ -1,5 +1,6 @@
 //! Building of patches: the smallest segments that make new files out of old ones.
 
+mod archives;
 mod cover;
 mod elf;
 mod index;
@@ -87,6 +88,25 @@ pub enum Way {
     History,
 }
 
+/// Whether the deflated members of a new file are compared inflated, and if not, why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Inflation {
+    /// It has no deflated members.
+    None,
+    /// There is no old archive to compare it with.
+    Alone,
+    /// All of its members are in the old archive as they are.
+    Unchanged,
+    /// No deflater that is known makes the bytes of any member that has changed.
+    NotReproduced,
+    /// What has changed is too large.
+    TooLarge,
+    /// The bytes as they are make the smaller patch.
+    NotSmaller,
+    /// So many members are inflated.
+    Members(u32),
+}
+
 /// What was found for one new file.
 #[derive(Clone, Copy, Debug)]
 pub struct FileReport {
@@ -96,6 +116,10 @@ pub struct FileReport {
     pub way: Way,
     /// Its bytes in the patch. Streams are shared by files, so this is its part of them by what it has put in.
     pub packed: u64,
+    /// Whether it is compared inflated. Then all lengths here are those of the inflated content.
+    pub inflation: Inflation,
+    /// Bytes of the content that is compared.
+    pub content: u64,
     /// Bytes that are copied from old content.
     pub copied: u64,
     /// Of these, bytes that differ.

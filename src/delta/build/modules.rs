@@ -118,8 +118,13 @@ impl Module {
         let file = &old.files[self.old];
         let region =
             Region { offset: self.offset as u64, length: self.length as u64, address: 0, rule: Rule::TypeNumbers };
-        let relocation =
-            Relocation { file: file.number, loads: Vec::new(), regions: vec![region], map: Arc::clone(map) };
+        let relocation = Relocation {
+            file: file.number,
+            pieces: Vec::new(),
+            loads: Vec::new(),
+            regions: vec![region],
+            map: Arc::clone(map),
+        };
         let mut bytes = old.bytes_of(self.old).to_vec();
         View::new(&relocation).rewrite(0, &mut bytes);
         let target = &new.files[self.new];

@@ -1,12 +1,13 @@
 //! The course of a build: what is compared with what, and how the result is cut into segments.
 
+use super::archives::{Archives, NewSide, OldSide};
 use super::cover::{Cover, Pair, Search};
 use super::index::Index;
 use super::select::{self, Job};
 use super::streams::{self, Encoded};
 use super::{Corpus, FileReport, Level, Options, Patch, Progress, Tree, Way, modules, most_drawn, text, views};
 use crate::delta::DeltaError;
-use crate::limits::{PATCH_BODY, PATCH_MAP, PATCH_OUTPUT};
+use crate::limits::{PATCH_MAP, PATCH_OUTPUT};
 use crate::model::{Extent, Method, Relocation};
 use rayon::prelude::*;
 use std::collections::HashMap;
@@ -35,7 +36,7 @@ impl Effort {
     }
 
     /// How sparsely the positions are indexed.
-    fn sparse(&self) -> u32 {
+    pub(super) fn sparse(&self) -> u32 {
         if self.width == 32 { 4 } else { 0 }
     }
 
@@ -70,37 +71,51 @@ pub(super) fn encode(
     options: &Options,
     progress: &dyn Progress,
 ) -> Result<Patch, DeltaError> {
-    let pairs = pairs(&old.paths, &new.paths);
-    let jobs = select::jobs(old, new, &pairs, options)?;
+    let mut pairs = pairs(&old.paths, &new.paths);
+    let archives = Archives::find(old, new, &pairs, options, progress)?;
+    archives.pair(&mut pairs);
+    let (old_side, new_side) = (
+        OldSide { contents: old.contents, archives: &archives },
+        NewSide { contents: new.contents, archives: &archives },
+    );
+    let real = (old.contents, new.contents);
+    let old = &Tree { contents: &old_side, paths: archives.paths(&old.paths) };
+    let new = &Tree { contents: &new_side, paths: new.paths.clone() };
+    let jobs = select::jobs(old, new, &pairs, options, &archives)?;
     let bytes: usize = jobs.iter().flat_map(|job| &job.new).map(|unit| unit.length).sum();
     let clock = Clock { progress, done: AtomicU64::new(0), total: 2 * bytes as u64 };
     clock.step(0)?;
+    let build = Build { old, new, pairs: &pairs, options, archives: &archives, clock: &clock };
     let mut patch = Patch { views: Vec::new(), segments: Vec::new(), files: Vec::new() };
     for job in jobs {
-        encode_job(old, new, &job, &pairs, options, &clock, &mut patch)?;
+        encode_job(&build, &job, &mut patch)?;
     }
+    patch.segments = archives.settle(real.0, real.1, patch.segments, &mut patch.views, options)?;
     Ok(patch)
 }
 
+/// What a build goes by.
+struct Build<'a> {
+    old: &'a Tree<'a>,
+    new: &'a Tree<'a>,
+    pairs: &'a [Option<usize>],
+    options: &'a Options,
+    archives: &'a Archives,
+    clock: &'a Clock<'a>,
+}
+
 /// Adds to the patch what makes the new content of one job.
-fn encode_job(
-    old: &Tree<'_>,
-    new: &Tree<'_>,
-    job: &Job,
-    pairs: &[Option<usize>],
-    options: &Options,
-    clock: &Clock<'_>,
-    patch: &mut Patch,
-) -> Result<(), DeltaError> {
+fn encode_job(build: &Build<'_>, job: &Job, patch: &mut Patch) -> Result<(), DeltaError> {
+    let Build { options, archives, clock, .. } = *build;
     let effort = Effort::of(options.level);
-    let mut old = Corpus::load(old.contents, &job.old)?;
-    let new = Corpus::load(new.contents, &job.new)?;
+    let mut old = Corpus::load(build.old.contents, &job.old)?;
+    let new = Corpus::load(build.new.contents, &job.new)?;
     // Where the paired file begins; of a part of a large file the part at the same place.
     let pairs: Vec<Option<usize>> = new
         .files
         .iter()
         .map(|file| {
-            let paired = pairs[file.number as usize]? as u32;
+            let paired = build.pairs[file.number as usize]? as u32;
             let last = old.files.partition_point(|other| (other.number, other.offset) <= (paired, file.offset));
             last.checked_sub(1).filter(|last| old.files[*last].number == paired)
         })
@@ -119,17 +134,17 @@ fn encode_job(
         files.into_iter().for_each(|file| history[file] = true);
         segments.push(encoded);
     }
-    let encoded: Vec<Vec<Encoded>> = tasks(&new, &history, options)
+    let encoded: Vec<Vec<Encoded>> = tasks(&new, &history, options, archives)
         .par_iter()
         .map(|outputs| {
             let mut out = Vec::new();
-            cover_segments(&old, &new, outputs, &covers, options, &mut out);
+            cover_segments(&old, &new, outputs, &covers, options, archives, &mut out);
             clock.step(outputs.iter().map(|output| output.0.length as usize).sum())?;
             Ok(out)
         })
         .collect::<Result<_, DeltaError>>()?;
     segments.extend(encoded.into_iter().flatten());
-    patch.files.extend(report(&old, &new, &covers, &segments));
+    patch.files.extend(report(&old, &new, &covers, &segments, archives));
     for (segment, _) in &mut segments {
         for view in segment.sources.iter_mut().filter_map(|source| source.view.as_mut()) {
             *view += first as u32;
@@ -146,7 +161,8 @@ fn mapped(views: &[Relocation]) -> usize {
 }
 
 /// New content in pieces of the length of a segment.
-fn tasks(new: &Corpus, history: &[bool], options: &Options) -> Vec<Vec<(Extent, usize)>> {
+fn tasks(new: &Corpus, history: &[bool], options: &Options, archives: &Archives) -> Vec<Vec<(Extent, usize)>> {
+    let most = options.segment.clamp(1, PATCH_OUTPUT as usize);
     let mut tasks: Vec<Vec<(Extent, usize)>> = Vec::new();
     let mut room = 0;
     for (file, _) in new.files.iter().zip(history).filter(|(_, history)| !**history) {
@@ -154,15 +170,21 @@ fn tasks(new: &Corpus, history: &[bool], options: &Options) -> Vec<Vec<(Extent, 
         while at < file.length {
             if room == 0 {
                 tasks.push(Vec::new());
-                room = options.segment.clamp(1, PATCH_OUTPUT as usize);
+                room = most;
             }
-            let length = room.min(file.length - at);
-            let extent = Extent { file: file.number, offset: file.offset + at as u64, length: length as u64 };
+            let from = file.offset + at as u64;
+            let end = archives.cut(file.number, from, from + room.min(file.length - at) as u64);
+            let length = (end - from) as usize;
+            if length > room && room < most {
+                room = 0;
+                continue;
+            }
+            let extent = Extent { file: file.number, offset: from, length: length as u64 };
             if let Some(task) = tasks.last_mut() {
                 task.push((extent, file.start + at));
             }
             at += length;
-            room -= length;
+            room = room.saturating_sub(length);
         }
     }
     tasks
@@ -175,20 +197,35 @@ fn cover_segments(
     outputs: &[(Extent, usize)],
     covers: &[Vec<Cover>],
     options: &Options,
+    archives: &Archives,
     out: &mut Vec<Encoded>,
 ) {
     let used = clipped(new, outputs, covers);
     let encoded = streams::cover_segment(old, new, outputs, &used, options.level, options.window_log);
-    let length: u64 = outputs.iter().map(|output| output.0.length).sum();
-    if encoded.1.len() as u64 <= PATCH_BODY || length < 2 {
+    let (first, second) = halves(outputs, archives);
+    if archives.fits(outputs, encoded.1.len()) || first.is_empty() || second.is_empty() {
         out.push(encoded);
         return;
     }
+    cover_segments(old, new, &first, covers, options, archives, out);
+    cover_segments(old, new, &second, covers, options, archives, out);
+}
+
+type Outputs = Vec<(Extent, usize)>;
+
+/// Outputs cut in the middle, or as near to it as they can be.
+fn halves(outputs: &[(Extent, usize)], archives: &Archives) -> (Outputs, Outputs) {
     let (mut first, mut second) = (Vec::new(), Vec::new());
-    let mut room = length / 2;
+    let mut room = outputs.iter().map(|output| output.0.length).sum::<u64>() / 2;
     for (extent, start) in outputs {
-        let head = extent.length.min(room);
-        room -= head;
+        let end = extent.offset + extent.length.min(room);
+        let head = match extent.length.min(room) {
+            0 => 0,
+            _ => archives.cut(extent.file, extent.offset, end) - extent.offset,
+        };
+        // A member that is in the middle of everything goes into the first half, one that only begins there does not.
+        let head = if head > room && !first.is_empty() { 0 } else { head };
+        room = if head < extent.length { 0 } else { room.saturating_sub(head) };
         if head > 0 {
             first.push((Extent { length: head, ..*extent }, *start));
         }
@@ -197,8 +234,7 @@ fn cover_segments(
             second.push((tail, start + head as usize));
         }
     }
-    cover_segments(old, new, &first, covers, options, out);
-    cover_segments(old, new, &second, covers, options, out);
+    (first, second)
 }
 
 /// The covers within these outputs, cut at their borders.
@@ -288,7 +324,13 @@ fn pairs(old: &[Vec<u8>], new: &[Vec<u8>]) -> Vec<Option<usize>> {
 }
 
 /// What every file has cost: the packed bytes of its segments, by what each file has put into their streams.
-fn report(old: &Corpus, new: &Corpus, covers: &[Vec<Cover>], segments: &[Encoded]) -> Vec<FileReport> {
+fn report(
+    old: &Corpus,
+    new: &Corpus,
+    covers: &[Vec<Cover>],
+    segments: &[Encoded],
+    archives: &Archives,
+) -> Vec<FileReport> {
     let mut reports: Vec<FileReport> = new
         .files
         .iter()
@@ -311,9 +353,11 @@ fn report(old: &Corpus, new: &Corpus, covers: &[Vec<Cover>], segments: &[Encoded
                 file: file.number,
                 way,
                 packed: 0,
+                inflation: archives.inflation(file.number),
+                content: file.length as u64,
                 copied: copied as u64,
                 differing: differing as u64,
-                from: most.map(|file| old.files[file].number),
+                from: most.map(|file| archives.old_file(old.files[file].number)),
             }
         })
         .collect();

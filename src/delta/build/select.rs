@@ -1,6 +1,7 @@
 //! What is compared with what: jobs of new content with the old content that it most likely comes from, each small
 //! enough for the memory that a build may take.
 
+use super::archives::Archives;
 use super::index::word;
 use super::{Options, Tree};
 use crate::delta::DeltaError;
@@ -43,10 +44,11 @@ pub(super) fn jobs(
     new: &Tree<'_>,
     pairs: &[Option<usize>],
     options: &Options,
+    archives: &Archives,
 ) -> Result<Vec<Job>, DeltaError> {
     let budget = (options.memory / FACTOR).clamp(1 << 20, MOST);
     let chunk = usize::try_from(budget / 4).unwrap_or(usize::MAX).clamp(1 << 17, 256 << 20);
-    let (old_units, new_units) = (units(old, chunk)?, units(new, chunk)?);
+    let (old_units, new_units) = (units(old, chunk, None)?, units(new, chunk, Some(archives))?);
     let total = |units: &[Unit]| units.iter().map(|unit| unit.length as u64).sum::<u64>();
     let (old_total, new_total) = (total(&old_units), total(&new_units));
     if old_total <= SMALL && old_total + new_total <= budget {
@@ -81,13 +83,14 @@ pub(super) fn jobs(
     Ok(jobs)
 }
 
-fn units(tree: &Tree<'_>, chunk: usize) -> Result<Vec<Unit>, DeltaError> {
+fn units(tree: &Tree<'_>, chunk: usize, archives: Option<&Archives>) -> Result<Vec<Unit>, DeltaError> {
     let mut out = Vec::new();
     for file in 0..tree.paths.len() as u32 {
         let length = tree.contents.length(file).ok_or(DeltaError::Malformed("no such file"))?;
         let mut offset = 0;
         loop {
             let part = (length - offset).min(chunk as u64);
+            let part = archives.map_or(part, |archives| archives.cut(file, offset, offset + part) - offset);
             out.push(Unit { file, offset, length: part as usize });
             offset += part;
             if offset == length {

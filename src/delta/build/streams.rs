@@ -3,6 +3,7 @@
 use super::cover::Cover;
 use super::pack::{self, Kind, Packed};
 use super::{Corpus, Level};
+use crate::delta::coder::put;
 use crate::limits::PATCH_JOINED;
 use crate::model::{COVER_STREAMS, Extent, Method, Segment, Source};
 use rayon::prelude::*;
@@ -69,6 +70,7 @@ pub(super) fn cover_segment(
         streams: streams.iter().map(|stream| stream.len() as u64).collect(),
         packs: packs.iter().map(Packed::pack).collect(),
         joined,
+        assembled: false,
     };
     (segment, body)
 }
@@ -168,16 +170,8 @@ pub(super) fn history_segment(
         streams: vec![content.len() as u64],
         packs: if content.is_empty() { Vec::new() } else { vec![packed.pack()] },
         joined: false,
+        assembled: false,
     };
     let body = if content.is_empty() { Vec::new() } else { packed.bytes };
     Some((segment, body))
-}
-
-/// Appends an integer: seven bits a byte, the lowest first.
-fn put(mut value: u64, out: &mut Vec<u8>) {
-    while value >= 0x80 {
-        out.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    out.push(value as u8);
 }

@@ -110,6 +110,7 @@ impl Candidate {
             let map = elf::map(&local, &self.old_elf, &self.new_elf, if last { THINNED } else { SHORTEST });
             let mut relocation = Relocation {
                 file: old.files[self.old].number,
+                pieces: Vec::new(),
                 loads: self.old_elf.loads.clone(),
                 regions: Vec::new(),
                 map: Arc::new(map),
