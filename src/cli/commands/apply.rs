@@ -1,7 +1,7 @@
 //! `apply`: applies a local package.
 
 use super::{apply_entry, shown};
-use crate::cli::args::{Apply, Global};
+use crate::cli::args::{Apply, Applying, Global};
 use crate::cli::files::{add_trusted, open_package};
 use crate::cli::managed::Managed;
 use crate::cli::output::Output;
@@ -32,13 +32,13 @@ pub(super) fn run(asked: &Apply, global: &Global, output: &Output) -> Result<(),
     let meter = Meter::new(output);
     let (mut engine, recovered) = managed.recovered(output, &meter)?;
     refuse_trial(&recovered)?;
-    let keyring = keyring(&engine, asked)?;
-    let package = believe(Package::open(open_package(&asked.package)?)?, &keyring, asked.allow_unsigned)?;
+    let keyring = keyring(&engine, &asked.how)?;
+    let package = believe(Package::open(open_package(&asked.package)?)?, &keyring, asked.how.allow_unsigned)?;
     let (id, signer) = (package.id(), package.signer());
     let settings = PackageSettings {
-        settings: asked.settings(),
-        architecture: Some(asked.arch.clone()),
-        allow_downgrade: asked.allow_downgrade,
+        settings: asked.how.settings(),
+        architecture: Some(asked.how.arch.clone()),
+        allow_downgrade: asked.how.allow_downgrade,
     };
     let report = engine.apply(package, &settings, &meter)?;
     drop(meter);
@@ -57,7 +57,7 @@ pub(super) fn refuse_trial(recovered: &Recovered) -> Result<(), Error> {
 }
 
 /// The keys of the tree, and those of this call.
-fn keyring(engine: &Engine, asked: &Apply) -> Result<Keyring, Error> {
+pub(super) fn keyring(engine: &Engine, asked: &Applying) -> Result<Keyring, Error> {
     let mut keyring = Keyring::new();
     for text in &engine.config().keys {
         for key in Keyring::from_pem(text)?.keys() {
@@ -68,7 +68,7 @@ fn keyring(engine: &Engine, asked: &Apply) -> Result<Keyring, Error> {
     Ok(keyring)
 }
 
-fn believe<R: Read>(
+pub(super) fn believe<R: Read>(
     package: Package<R, crate::package::Unverified>,
     keyring: &Keyring,
     allow_unsigned: bool,
