@@ -26,9 +26,15 @@ struct Object {
     done: u64,
     total: u64,
     fraction: f64,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// Of a download.
+    #[serde(flatten)]
+    rate: Option<Rate>,
+}
+
+/// How fast a download is, and when it will be done, as far as that can be told.
+#[derive(Serialize)]
+struct Rate {
     bytes_per_second: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     seconds_left: Option<u64>,
 }
 
@@ -44,14 +50,14 @@ impl<'a> Meter<'a> {
         |done, total| self.report(Progress { phase: Phase::Check, done, total })
     }
 
-    /// How fast a download is, and when it will be done.
-    fn speed(&self, progress: Progress) -> (Option<u64>, Option<u64>) {
+    fn rate(&self, progress: Progress) -> Option<Rate> {
         if progress.phase != Phase::Download {
-            return (None, None);
+            return None;
         }
         let mut speed = self.speed.lock().unwrap_or_else(PoisonError::into_inner);
         speed.note(self.start.elapsed(), progress.done);
-        (speed.bytes_per_second(), speed.seconds_left(progress.total))
+        let seconds_left = speed.seconds_left(progress.total);
+        Some(Rate { bytes_per_second: speed.bytes_per_second(), seconds_left })
     }
 
     /// Is it time to say something again?
@@ -88,9 +94,8 @@ impl Observer for Meter<'_> {
                 bar.set_position(done);
             }
             None => {
-                let (bytes_per_second, seconds_left) = self.speed(progress);
-                let fraction = progress.fraction();
-                self.output.progress(&Object { phase, done, total, fraction, bytes_per_second, seconds_left });
+                let (rate, fraction) = (self.rate(progress), progress.fraction());
+                self.output.progress(&Object { phase, done, total, fraction, rate });
             }
         }
     }

@@ -103,7 +103,7 @@ fn apply_full(
 ) -> Result<(), Error> {
     if starts_with(path, GZIP)? {
         let message = "the full package is a tar.gz, and nothing says which paths of the tree that replaces";
-        return Err(Error::new(Code::PackageUnsupported, message));
+        return Err(Error::new(Code::Format, message));
     }
     let meter = Meter::new(output);
     let mut engine = settled(managed, output, &meter)?;
