@@ -8,7 +8,7 @@ use crate::model::Version;
 use crate::vfs::Vfs;
 use std::collections::BTreeMap;
 
-/// How often each version was tried since the last that stayed.
+/// How often each version was tried since the last one that stayed: failed by its own fault, or put on trial.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Attempts(pub BTreeMap<Version, u32>);
 
@@ -23,7 +23,7 @@ impl Attempts {
         Ok(Self(serde_json::from_slice(&bytes).unwrap_or_default()))
     }
 
-    /// Notes that a version is about to be tried; durable, since the try may end the machine.
+    /// Notes that a version was tried and did not stay, or is on trial. Durable.
     pub fn note<V: Vfs>(&mut self, vfs: &V, version: Version) -> Result<(), Error> {
         let count = self.0.entry(version).or_insert(0);
         *count = count.saturating_add(1);

@@ -9,7 +9,7 @@ use crate::cli::output::Output;
 use crate::cli::progress::Meter;
 use crate::cli::service::{self, Decision};
 use crate::device::{Attempts, Downloads, Engine, PackageSettings, PatchProcessor};
-use crate::error::{Code, Error};
+use crate::error::{Advice, Code, Error};
 use crate::fetch::Wanted;
 use crate::model::PatchPackageInfo;
 use crate::package::Package;
@@ -46,23 +46,34 @@ pub(super) fn run(asked: &Update, global: &Global, output: &Output) -> Result<()
         label: decision.manifest.version.to_string(),
     };
     downloads.keep_only(&[&wanted])?;
-    downloads.fetch(&wanted, &carriers, &service::options(&asked.web, info.size), &meter)?;
+    let options = service::options(&asked.web, info.size);
+    let fetched = downloads.fetch(&wanted, &carriers, &options, &meter);
     drop(meter);
+    let done = fetched.and_then(|_| {
+        let path = Downloads::<OsVfs>::path(&wanted, managed.state());
+        let info = PatchPackageInfo { url: address(&path)?, version: Some(decision.manifest.version), ..info };
+        if decision.strategy.way == Way::Full {
+            apply_full(&info, &path, &asked.how, &managed, output)
+        } else {
+            apply_patch(info, &asked.how, &managed, output)
+        }
+    });
     let mut attempts = Attempts::read(&vfs)?;
-    attempts.note(&vfs, decision.manifest.version)?;
-    let path = Downloads::<OsVfs>::path(&wanted, managed.state());
-    let info = PatchPackageInfo { url: address(&path)?, version: Some(decision.manifest.version), ..info };
-    if decision.strategy.way == Way::Full {
-        apply_full(&info, &path, &asked.how, &managed, output)?;
-    } else {
-        apply_patch(info, &asked.how, &managed, output)?;
+    match &done {
+        // From here on a failure costs some space, and nothing else.
+        Ok(()) => {
+            downloads.keep_only(&[])?;
+            if asked.how.trial { attempts.note(&vfs, decision.manifest.version)? } else { attempts.clear(&vfs)? }
+        }
+        Err(error) if is_its_fault(error) => attempts.note(&vfs, decision.manifest.version)?,
+        Err(_) => {}
     }
-    // From here on a failure costs some space, and nothing else.
-    downloads.keep_only(&[])?;
-    if !asked.how.trial {
-        attempts.clear(&vfs)?;
-    }
-    Ok(())
+    done
+}
+
+/// Was it the release that failed, and not the network, the disk, or whoever pulled the plug?
+fn is_its_fault(error: &Error) -> bool {
+    matches!(error.advice(), Advice::Distrust | Advice::RolledBack) || error.code() == Code::Format
 }
 
 /// Finishes or takes back what a crash left.
