@@ -9,7 +9,7 @@ use surefoot::fetch::{
 };
 use surefoot::vfs::sim::{Budget, Faults, Profile, SimVfs};
 
-const LENGTH: usize = 3 * PIECE + 1000;
+const LENGTH: usize = 6 * PIECE + 1000;
 
 fn content() -> Vec<u8> {
     noise(LENGTH, 1)
@@ -106,7 +106,7 @@ fn no_cut_at_any_call_makes_a_download_believe_what_is_not_there() {
     let with_blocks = Wanted { blocks: BlockMap::of(PIECE as u64, &content()), ..with_digest.clone() };
     for wanted in [with_digest, with_blocks] {
         let tally = Explorer::new(|_| ())
-            .budget(Budget { random: 24, ..Budget::sample(24, 1) })
+            .budget(Budget::sample(60, 1))
             .run(|disk| {
                 let net = Net::new();
                 let done = fetch(disk, &net, &wanted).is_ok();
@@ -115,7 +115,27 @@ fn no_cut_at_any_call_makes_a_download_believe_what_is_not_there() {
             .judge(|disk, (done, safe)| judge(disk, &wanted, *done, *safe))
             .unwrap_or_else(|violation| panic!("{violation}"));
         println!("{tally:?}");
-        assert!(tally.crash_points > 100 && tally.states > 2000, "{tally:?}");
+        assert!(tally.crash_points > 100 && tally.states > 5000, "{tally:?}");
+    }
+}
+
+/// A sync that nobody misses is useless or untested.
+#[test]
+fn every_sync_is_missed_when_it_is_ignored() {
+    let wanted = wanted("x", &content());
+    let clean = SimVfs::new();
+    fetch(&clean, &Net::new(), &wanted).unwrap();
+    for sync in 0..clean.syncs() {
+        let found = Explorer::new(|_| ())
+            .budget(Budget::sample(8, 1))
+            .faults(Faults::none().ignore_sync(sync))
+            .run(|disk| {
+                let net = Net::new();
+                let done = fetch(disk, &net, &wanted).is_ok();
+                (done, net.safe.load(Ordering::Relaxed))
+            })
+            .judge(|disk, (done, safe)| judge(disk, &wanted, *done, *safe));
+        assert!(found.is_err(), "sync {sync} is missed by nobody: {found:?}");
     }
 }
 
@@ -133,7 +153,7 @@ fn cut_again_and_again_it_ends_with_the_exact_bytes() {
         disk.set_options(|options| options.profile = Profile::ATOMIC[round % Profile::ATOMIC.len()]);
         let mut disk = disk.reboot_clean();
         for _ in 0..5 {
-            disk.crash_at(roll(30));
+            disk.crash_at(roll(25));
             let finished = fetch(&disk, &Net::new(), &wanted).is_ok();
             cuts += u32::from(!finished);
             let (images, _) = disk.crash_images(&Budget::sample(6, roll(1 << 30)));
@@ -181,7 +201,7 @@ fn what_rots_on_the_disk_is_fetched_again_and_nothing_else() {
 fn a_memory_that_is_damaged_costs_what_it_no_longer_tells() {
     use surefoot::vfs::{Access, Vfs as _};
     let wanted = wanted("x", &content());
-    for (offset, expected) in [(0, LENGTH), (4096, PIECE), (4096 + 8 * 3, 1000), (4000, LENGTH)] {
+    for (offset, expected) in [(0, LENGTH), (4096, PIECE), (4096 + 8 * 6, 1000), (4000, LENGTH)] {
         let disk = SimVfs::new();
         fetch(&disk, &Net::new(), &wanted).unwrap();
         let file = disk.open(&files().memory, Access::Write).unwrap();
