@@ -19,8 +19,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let carrier = Carriers::with_web(HttpCarrier::new(&HttpOptions::default())?);
     let wanted = Wanted { digest: Some(digest), label: "file".into(), ..Wanted::at(address) };
     let (pace, options) = (SystemPace::default(), Options::default());
-    let download =
-        Download { vfs: &vfs, files: &files, carrier: &carrier, pace: &pace, options: &options, watch: &() };
+    let download = Download { vfs: &vfs, files: &files, carrier: &carrier, pace: &pace, options: &options, watch: &() };
     let fetched = download.run(&wanted)?;
     println!("{} bytes, {} of them fetched now", fetched.size, fetched.received);
     Ok(())

@@ -184,7 +184,7 @@ pub const LISTED: usize = 20;
 
 const _: () = assert!(RECORD_TEXT * 2 + 512 < FRAME_PAYLOAD, "two texts and the fixed fields fit a frame");
 const _: () = assert!(TRIAL_ATTEMPTS as usize + 10 < JOURNAL_FRAMES, "a trial and every other record fit one half");
-const _: () = assert!(BLOCK_BYTES_MAX % DOWNLOAD_PIECE == 0 && DOWNLOAD_BYTES / DOWNLOAD_PIECE <= 1 << 24);
+const _: () = assert!(BLOCK_BYTES_MAX.is_multiple_of(DOWNLOAD_PIECE) && DOWNLOAD_BYTES / DOWNLOAD_PIECE <= 1 << 24);
 const _: () = assert!(ENTITY_TAG_BYTES + 2 * 1024 < DOWNLOAD_HEADER, "a header with tag and label fits its block");
 const _: () = assert!(SEGMENT_BYTES < PACKAGE_MANIFEST);
 const _: () = assert!(1 << ZSTD_WINDOW_LOG <= 8 << 20);

@@ -226,7 +226,10 @@ fn channels_holds_and_attempts_choose_the_version_and_budgets_do_not() {
     let chosen = decide(held, &all, 1).unwrap();
     assert!(chosen.is_none() && chosen.reason.contains("it is held"), "{chosen}");
     let over = decide(Policy { max_bytes: Some(49), ..policy() }, &all, 0);
-    assert!(matches!(over, Err(StrategyError::OverBytes { allowed: 49, .. })), "not an older version instead: {over:?}");
+    assert!(
+        matches!(over, Err(StrategyError::OverBytes { allowed: 49, .. })),
+        "not an older version instead: {over:?}"
+    );
     assert!(decide(policy(), &all, 3).unwrap().reason.contains("newest"));
 }
 

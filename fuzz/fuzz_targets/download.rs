@@ -76,7 +76,7 @@ fn dialogue(kind: u8, data: &[u8]) {
     let mut idle = 0;
     loop {
         let held = resume.held_bytes();
-        let failure = match resume.next() {
+        let failure = match resume.proceed() {
             Next::Fail => return,
             Next::Check => match byte() {
                 Some(right) if right % 2 == 1 => resume.whole_is_wrong(),

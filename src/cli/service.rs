@@ -35,8 +35,8 @@ pub(super) fn decide(
     let patience = patience(web);
     let limit = limits::SMALL_FILE;
     let bytes = fetch::fetch_small(carriers, &way.from, limit, patience, &SystemPace::default(), &())?;
-    let bytes =
-        bytes.ok_or_else(|| Error::new(Code::Unavailable, format!("there is nothing at {}", fetch::shown(&way.from))))?;
+    let bytes = bytes
+        .ok_or_else(|| Error::new(Code::Unavailable, format!("there is nothing at {}", fetch::shown(&way.from))))?;
     let manifest = ServiceManifest::from_json(&bytes)?;
     let mut policy = Policy::new(architecture);
     policy.max_bytes = way.max_bytes;
@@ -75,6 +75,7 @@ pub(super) fn addresses(base: &str, url: &str, mirrors: &[String]) -> Result<Vec
 
 /// Who brings the bytes. The environment says which proxies there are; the library never asks it.
 #[cfg(feature = "http")]
+#[allow(clippy::disallowed_methods)]
 pub(super) fn carriers(web: &Web) -> Result<Carriers, Error> {
     let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     let either = |name: &str| variable(name).or_else(|| variable(&name.to_uppercase()));
@@ -110,12 +111,7 @@ pub(super) fn carriers(web: &Web) -> Result<Carriers, Error> {
 /// How packages are fetched. Room is needed for what is unpacked, too: how much is told by nobody, but it is not less
 /// than what is packed. Old content stays where it is until it is no longer needed, so it takes none.
 pub(super) fn options(web: &Web, size: Option<u64>) -> Options {
-    Options {
-        patience: patience(web),
-        bytes_per_second: web.limit_rate,
-        room: size.unwrap_or(0),
-        ..Options::default()
-    }
+    Options { patience: patience(web), bytes_per_second: web.limit_rate, room: size.unwrap_or(0), ..Options::default() }
 }
 
 fn patience(web: &Web) -> Patience {

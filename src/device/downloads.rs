@@ -38,8 +38,7 @@ impl<'v, V: Vfs> Downloads<'v, V> {
     ) -> Result<Fetched, Error> {
         let files = files(wanted.name());
         let (pace, watch) = (SystemPace::default(), Watching(observer));
-        let download =
-            Download { vfs: self.vfs, files: &files, carrier, pace: &pace, options, watch: &watch };
+        let download = Download { vfs: self.vfs, files: &files, carrier, pace: &pace, options, watch: &watch };
         Ok(download.run(wanted)?)
     }
 

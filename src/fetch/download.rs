@@ -145,7 +145,7 @@ impl<V: Vfs> Run<'_, V> {
         self.tell();
         loop {
             self.stop_if_asked()?;
-            let trouble = match self.resume.next() {
+            let trouble = match self.resume.proceed() {
                 Next::Fail => return Err(self.gave_up()),
                 Next::Check => match self.check() {
                     Ok(fetched) => return Ok(fetched),

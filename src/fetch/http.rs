@@ -107,7 +107,8 @@ impl Carrier for HttpCarrier {
         if let Some(tag) = &request.if_range {
             asked = asked.header(IF_RANGE, tag);
         }
-        let response = self.runtime.wait(async move { asked.send().await })?.map_err(|error| failure(&error, self.stall))?;
+        let response =
+            self.runtime.wait(async move { asked.send().await })?.map_err(|error| failure(&error, self.stall))?;
         let fields = response.headers();
         let field = |name: HeaderName| fields.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
         let length = field(header::CONTENT_LENGTH).and_then(|text| text.parse().ok());

@@ -84,9 +84,10 @@ pub struct Resume {
     good_blocks: Vec<bool>,
     /// The address, and its tag, under which everything that is held was sent.
     tag: Option<(usize, String)>,
-    /// What is held may not belong together; the digest of the whole will tell.
+    /// What is held came in parts, which may not belong together whatever their tags say; the digest of the whole will
+    /// tell.
     guessed: bool,
-    /// A guess was wrong once: no more of them.
+    /// Parts did not belong together once: from now on only a tag vouches for them, and whoever sends it answers for it.
     strict: bool,
     /// Tags change all the time: the digest of the whole decides instead.
     tagless: bool,
@@ -177,7 +178,7 @@ impl Resume {
     }
 
     /// What comes next.
-    pub fn next(&mut self) -> Next {
+    pub fn proceed(&mut self) -> Next {
         let Some((start, end)) = self.first_gap() else { return Next::Check };
         let block = self.block_at(start);
         let blamed = block.and_then(|block| self.blamed.get(&block));
@@ -244,7 +245,8 @@ impl Resume {
         if promised.is_some_and(|length| length > limits::DOWNLOAD_BYTES) {
             return Err(Failure::TooLong);
         }
-        let same_tag = head.tag().is_some() && self.tag.as_ref().is_some_and(|(_, tag)| Some(tag.as_str()) == head.tag());
+        let same_tag =
+            head.tag().is_some() && self.tag.as_ref().is_some_and(|(_, tag)| Some(tag.as_str()) == head.tag());
         let same_length = promised.is_none() || promised == self.length;
         let keep = self.held_bytes > 0 && same_length && (self.wanted.blocks.is_some() || same_tag);
         if !keep {
@@ -285,9 +287,9 @@ impl Resume {
             (Some(expected), Some(tag)) if expected != tag => return Err(Failure::Changed),
             // It was told to send a part of the same only, but does not say that it did.
             (Some(_), None) if self.wanted.digest.is_none() => return Err(Failure::Changed),
-            (Some(_), _) => {}
-            (None, _) => self.guessed |= self.wanted.blocks.is_none() && self.held_bytes > 0,
+            _ => {}
         }
+        self.guessed |= self.wanted.blocks.is_none() && self.held_bytes > 0;
         if self.length.is_none() {
             self.length = Some(length);
             self.held.resize(pieces(length) as usize, false);
@@ -407,7 +409,7 @@ impl Resume {
 
     /// What the digest of the whole says. If it is not the right one, nothing is held any more.
     pub fn whole_is_wrong(&mut self) -> Failure {
-        let guessed = self.guessed;
+        let guessed = self.guessed && !self.strict;
         self.reset(self.wanted.length());
         self.strict = true;
         if guessed { Failure::Mixed } else { Failure::Digest }

@@ -26,7 +26,7 @@ pub fn fetch_small(
             label: super::shown(address),
             failures: resume.failures().map(|(address, failure)| (address.to_owned(), failure.clone())).collect(),
         };
-        if resume.next() == Next::Fail {
+        if resume.proceed() == Next::Fail {
             return Err(gave_up(&resume));
         }
         match once(carrier, address, limit, pace) {

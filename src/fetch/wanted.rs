@@ -117,7 +117,8 @@ mod tests {
         assert_eq!((map.count(), map.length()), (3, content.len() as u64));
         assert_eq!((map.range(2), map.at(2 * block), map.at(map.length())), ((2 * block, map.length()), Some(2), None));
         assert_eq!(map.digest(2), Some(Digest::of(&[1; 5])));
-        for (bad_block, length) in [(0, 0), (block - 1, 5), (block + 1, 5), (limits::BLOCK_BYTES_MAX * 2, 5), (block, 0)]
+        for (bad_block, length) in
+            [(0, 0), (block - 1, 5), (block + 1, 5), (limits::BLOCK_BYTES_MAX * 2, 5), (block, 0)]
         {
             assert_eq!(BlockMap::new(bad_block, length, vec![Digest([0; 32])]), None, "{bad_block} {length}");
         }

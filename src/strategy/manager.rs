@@ -170,6 +170,9 @@ pub struct UpgradeStrategyManager {
     pub(super) policy: Policy,
 }
 
+/// A version that may not be installed, and why.
+type PassedOver = (Version, String);
+
 impl Policy {
     /// The newest version, by the fewest bytes.
     pub fn new(architecture: impl Into<String>) -> Self {
@@ -253,10 +256,10 @@ impl UpgradeStrategyManager {
         &self,
         catalogue: &Catalogue,
         current: Version,
-    ) -> Result<(Vec<Version>, Option<(Version, String)>), StrategyError> {
+    ) -> Result<(Vec<Version>, Option<PassedOver>), StrategyError> {
         let policy = &self.policy;
         let mut targets = Vec::new();
-        let mut passed_over: Option<(Version, String)> = None;
+        let mut passed_over: Option<PassedOver> = None;
         for release in &catalogue.releases {
             let version = release.version;
             let in_channel = policy.channel.as_ref().is_none_or(|channel| {
@@ -418,9 +421,7 @@ impl<'a> Search<'a> {
         let way = graph::cheapest(&edges, count, from, to, allowed).ok_or_else(none)?;
         match self.bytes(&way) {
             Some(bytes) if bytes <= budget => Ok(way),
-            needed => {
-                Err(StrategyError::OverBytes { from: here, to: target, needed: Needed(needed), allowed: budget })
-            }
+            needed => Err(StrategyError::OverBytes { from: here, to: target, needed: Needed(needed), allowed: budget }),
         }
     }
 
@@ -484,10 +485,8 @@ impl<'a> Search<'a> {
     fn other_way(&self, target: Version) -> String {
         let patches: Vec<Edge> =
             self.edges.iter().filter(|edge| self.offers[edge.offer].kind != OfferKind::Full).copied().collect();
-        let found =
-            graph::cheapest(&patches, self.versions.len(), self.current, self.number(target), u64::MAX).map(|way| {
-                way.iter().try_fold(0_u64, |sum, at| sum.checked_add(self.offers[patches[*at].offer].bytes?))
-            });
+        let found = graph::cheapest(&patches, self.versions.len(), self.current, self.number(target), u64::MAX)
+            .map(|way| way.iter().try_fold(0_u64, |sum, at| sum.checked_add(self.offers[patches[*at].offer].bytes?)));
         match found {
             Some(Some(bytes)) => format!(", patches {bytes} bytes"),
             Some(None) => ", patches an unknown number".to_owned(),

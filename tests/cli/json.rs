@@ -128,7 +128,8 @@ fn every_object_is_in_the_manual_and_the_manual_tells_of_no_other() {
     place.write("dev/bin/app", "changed");
     look(&["--root", "dev", "verify"]);
     // What takes longer than these runs do.
-    let slow = |object: &str| ["\"trying\"", "\"bytes_per_second\"", "\"label\""].iter().any(|key| object.contains(key));
+    let slow =
+        |object: &str| ["\"trying\"", "\"bytes_per_second\"", "\"label\""].iter().any(|key| object.contains(key));
     let untold: Vec<&String> = documented.difference(&seen).filter(|object| !slow(object)).collect();
     assert!(untold.is_empty(), "in docs/cli.md, but never seen: {untold:#?}");
 }

@@ -98,17 +98,14 @@ fn a_changed_content_is_not_mixed_with_the_old_one() {
         let ranges = exact(&server);
         // Who lies about tags is found out by the digest, and the whole is fetched again from nobody else.
         let expected = if heeds_if_range { vec![None, from(2)] } else { vec![None, from(2), None] };
-        if heeds_if_range {
-            assert_eq!(ranges, expected);
-        } else {
-            assert_eq!(&ranges[..2], &expected[..2]);
-        }
+        assert_eq!(ranges, expected);
     }
 }
 
 #[test]
 fn bodies_of_errors_are_never_content() {
-    for (status, ends) in [("404 Not Found", true), ("403 Forbidden", true), ("500 Oops", false), ("503 Later", false)] {
+    for (status, ends) in [("404 Not Found", true), ("403 Forbidden", true), ("500 Oops", false), ("503 Later", false)]
+    {
         let server = cut_and_then(move |asked, stream, content| match asked.number {
             1 => send(stream, status, &["Content-Range: bytes 131072-262220/262221"], &vec![b'x'; 2 * PIECE + 77]),
             _ => serve(asked, stream, content, TAG),
@@ -178,7 +175,8 @@ fn a_body_that_is_coded_in_transit_is_refused() {
 fn a_stall_ends_the_request_and_not_the_download() {
     let server = cut_and_then(|asked, stream, content| match asked.number {
         1 => {
-            let head = "HTTP/1.1 206 Partial Content\r\nETag: \"v1\"\r\nContent-Range: bytes 131072-262220/262221\r\n\r\n";
+            let head =
+                "HTTP/1.1 206 Partial Content\r\nETag: \"v1\"\r\nContent-Range: bytes 131072-262220/262221\r\n\r\n";
             stream.write_all(head.as_bytes()).unwrap();
             stream.write_all(&content[2 * PIECE..3 * PIECE]).unwrap();
             thread::sleep(Duration::from_secs(20));
@@ -274,11 +272,8 @@ fn a_proxy_stands_between() {
         serve(asked, stream, &content(), TAG);
     });
     let direct = Server::start(|asked, stream| serve(asked, stream, &content(), TAG));
-    let proxies = Proxies {
-        http: Some(proxy.url("")),
-        none_for: Some("127.0.0.1,localhost".into()),
-        ..Proxies::default()
-    };
+    let proxies =
+        Proxies { http: Some(proxy.url("")), none_for: Some("127.0.0.1,localhost".into()), ..Proxies::default() };
     let carrier = web(HttpOptions { proxies, ..HttpOptions::default() });
     for (address, proxied) in [("http://example.invalid/it".to_owned(), 1), (direct.url("it"), 1)] {
         let site = Site::new();
@@ -286,7 +281,9 @@ fn a_proxy_stands_between() {
         assert_eq!(proxy.asked().len(), proxied);
     }
     assert_eq!(direct.asked().len(), 1);
-    assert!(HttpCarrier::new(&HttpOptions { authorities: b"-----BEGIN CERT".to_vec(), ..HttpOptions::default() }).is_err());
+    assert!(
+        HttpCarrier::new(&HttpOptions { authorities: b"-----BEGIN CERT".to_vec(), ..HttpOptions::default() }).is_err()
+    );
 }
 
 #[test]

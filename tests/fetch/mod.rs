@@ -1,6 +1,7 @@
 //! Downloads: real connections that misbehave, a disk that forgets, nginx, and a program that is killed.
 
 mod crash;
+mod embedding;
 mod misbehaviour;
 mod nginx;
 mod server;

@@ -86,7 +86,7 @@ impl Place {
     }
 
     /// Publishes into the place itself, and gives the manifest to change.
-    fn manifest(&self, version: &str) -> Value {
+    pub(super) fn manifest(&self, version: &str) -> Value {
         self.publish(version, self.folder.path());
         serde_json::from_slice(&fs::read(self.path("manifest.json")).unwrap()).unwrap()
     }
@@ -111,7 +111,8 @@ fn check_plan_and_update_follow_a_patch_of_the_same_base() {
     let told = place.good(&device("plan", &[]));
     assert!(told.contains("replace  app\n") && told.contains("delete   gone\n"), "{told}");
     let object: Value = serde_json::from_str(&place.good(&[&["--json"], &device("check", &[])[..]].concat())).unwrap();
-    assert_eq!((&object["strategy"], &object["to"], &object["steps"][0]["kind"]), (&json!("patch"), &json!("1.0.0.1"), &json!("patch")));
+    let told = [&object["strategy"], &object["to"], &object["steps"][0]["kind"]];
+    assert_eq!(told, [&json!("patch"), &json!("1.0.0.1"), &json!("patch")]);
     assert!(object["bytes"].as_u64().unwrap() > 0 && object["reason"].is_string());
     place.assert_same("dev", "old");
     let told = place.good(&[&["--json"], &device("update", &[])[..]].concat());
@@ -134,7 +135,8 @@ fn another_base_or_a_wish_takes_the_full_package() {
     manifest["version"] = json!("2.0.0");
     place.set_manifest(&manifest);
     place.bad(&device("check", &[]), 6, "strategy.no-way");
-    manifest["packages"] = json!({"full": {"url": "full.sf", "size": fs::metadata(place.path("full.sf")).unwrap().len()}});
+    manifest["packages"] =
+        json!({"full": {"url": "full.sf", "size": fs::metadata(place.path("full.sf")).unwrap().len()}});
     place.set_manifest(&manifest);
     assert!(place.good(&device("check", &[])).contains("do not have the same base"));
     place.bad(&device("update", &["--max-bytes", "10"]), 5, "strategy.budget");
