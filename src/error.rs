@@ -1,8 +1,10 @@
 //! The one error that callers see: a stable code, what and where, the cause, and what to do next.
 
+use crate::fetch::FetchError;
 use crate::model::{OperationsError, PackageInfoError};
 use crate::package::PackageError;
 use crate::package::legacy::LegacyError;
+use crate::strategy::StrategyError;
 use crate::trust::TrustError;
 use crate::vfs::IoError;
 use std::fmt;
@@ -156,6 +158,10 @@ codes! {
     Limit "space.limit" Space "raise the limit, or use a smaller package";
     /// The place where a package should be cannot be read.
     Unavailable "source.unavailable" Later "try again later, or check the address";
+    /// No packages lead to the version that is wanted.
+    NoWay "strategy.no-way" Later "the publisher offers no way from the version that is here; see check";
+    /// The way to the version that is wanted costs more than is allowed.
+    Budget "strategy.budget" Space "raise --max-bytes or --max-space, or wait for a link that costs less";
     /// It was stopped on request before anything changed.
     Cancelled "apply.cancelled" Mend "start again when it suits";
     /// Applying failed, and the old tree is back.
@@ -180,6 +186,14 @@ impl Error {
     /// An error with a code, and what and where.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
         Self { code, message: message.into(), findings: Vec::new(), found: 0, source: None }
+    }
+
+    fn from_io_kind(error: &IoError) -> Code {
+        use std::io::ErrorKind;
+        match error.kind() {
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Code::Space,
+            _ => Code::Io,
+        }
     }
 
     /// Adds the cause.
@@ -238,12 +252,7 @@ impl std::error::Error for Error {
 
 impl From<IoError> for Error {
     fn from(error: IoError) -> Self {
-        use std::io::ErrorKind;
-        let code = match error.kind() {
-            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Code::Space,
-            _ => Code::Io,
-        };
-        Self::new(code, error.to_string()).because(error.source)
+        Self::new(Self::from_io_kind(&error), error.to_string()).because(error.source)
     }
 }
 
@@ -333,6 +342,37 @@ impl From<PackageInfoError> for Error {
             PackageInfoError::Json(source) => Self::new(code, message).because(source),
             _ => Self::new(code, message),
         }
+    }
+}
+
+impl From<FetchError> for Error {
+    fn from(error: FetchError) -> Self {
+        let code = match &error {
+            FetchError::Disk(source) | FetchError::Sync(source) => Self::from_io_kind(source),
+            FetchError::Space { .. } => Code::Space,
+            FetchError::Cancelled => Code::Cancelled,
+            FetchError::TooLong { .. } => Code::Limit,
+            FetchError::Address(_) => Code::Usage,
+            FetchError::GaveUp { .. } if error.is_distrust() => Code::Digest,
+            FetchError::GaveUp { .. } => Code::Unavailable,
+        };
+        let message = error.to_string();
+        match error {
+            FetchError::Disk(source) | FetchError::Sync(source) => Self::new(code, message).because(source.source),
+            _ => Self::new(code, message),
+        }
+    }
+}
+
+impl From<StrategyError> for Error {
+    fn from(error: StrategyError) -> Self {
+        let code = match &error {
+            StrategyError::NoWay { .. } => Code::NoWay,
+            StrategyError::OverBytes { .. } | StrategyError::OverSpace { .. } => Code::Budget,
+            StrategyError::Target { .. } => Code::NoWay,
+            StrategyError::TooMany(_) => Code::Limit,
+        };
+        Self::new(code, error.to_string())
     }
 }
 

@@ -15,12 +15,14 @@ pub mod crashtest;
 pub mod delta;
 pub mod device;
 pub mod error;
+pub mod fetch;
 pub mod journal;
 pub mod limits;
 pub mod model;
 pub mod package;
 #[cfg(feature = "publish")]
 pub mod publish;
+pub mod strategy;
 pub mod transaction;
 pub mod tree;
 pub mod trust;

@@ -90,6 +90,42 @@ pub const VERSION_TEXT: usize = 64;
 /// Most paths that the operations of a service manifest list.
 pub const OPERATIONS: usize = 1_000_000;
 
+/// What a download remembers in one: lost with the process are at most so many bytes of those that arrived.
+pub const DOWNLOAD_PIECE: u64 = 64 << 10;
+/// Bytes at the start of the file that remembers a download; the pieces follow.
+pub const DOWNLOAD_HEADER: usize = 4096;
+/// Largest download, in bytes: 2^24 pieces, which take 16 MiB of memory.
+pub const DOWNLOAD_BYTES: u64 = 1 << 40;
+/// Largest piece of JSON or signed metadata that is fetched, in bytes; whoever asks may say less.
+pub const METADATA_BYTES: u64 = 16 << 20;
+/// Longest time that fetching metadata may take, in seconds: a server that trickles is no better than none.
+pub const METADATA_SECONDS: u64 = 600;
+/// Longest entity tag that is remembered; servers send some dozens of bytes.
+pub const ENTITY_TAG_BYTES: usize = 1024;
+/// Longest address, in bytes; servers refuse longer ones.
+pub const ADDRESS_BYTES: usize = 8192;
+/// Most addresses of one content.
+pub const MIRRORS: usize = 64;
+/// Most redirections of one request, as browsers and curl do about.
+pub const REDIRECTIONS: usize = 10;
+/// Longest time that a server may ask to be left alone, in seconds; whoever asks for more is left for another day.
+pub const RETRY_AFTER_SECONDS: u64 = 3600;
+/// Bad blocks from one address before nothing more is taken from it.
+pub const BAD_BLOCKS: u32 = 3;
+/// Times that a content may be another one on the server before it is given up.
+pub const RESTARTS: u32 = 4;
+/// Smallest block of a published block map, in bytes: a multiple of the piece.
+pub const BLOCK_BYTES_MIN: u64 = DOWNLOAD_PIECE;
+/// Largest block of a published block map, in bytes: what one corrupted byte costs.
+pub const BLOCK_BYTES_MAX: u64 = 64 << 20;
+
+/// Most versions of one catalogue.
+pub const CATALOGUE_VERSIONS: usize = 100_000;
+/// Most packages of one catalogue.
+pub const CATALOGUE_PACKAGES: usize = 1_000_000;
+/// Times that a version is tried before it is left alone.
+pub const UPDATE_ATTEMPTS: u32 = 3;
+
 /// Most bytes of old and new content that a crash test takes into memory: every run holds both.
 pub const CRASHTEST_BYTES: u64 = 1 << 30;
 
@@ -156,5 +192,7 @@ pub const LISTED: usize = 20;
 
 const _: () = assert!(RECORD_TEXT * 2 + 512 < FRAME_PAYLOAD, "two texts and the fixed fields fit a frame");
 const _: () = assert!(TRIAL_ATTEMPTS as usize + 10 < JOURNAL_FRAMES, "a trial and every other record fit one half");
+const _: () = assert!(BLOCK_BYTES_MAX.is_multiple_of(DOWNLOAD_PIECE) && DOWNLOAD_BYTES / DOWNLOAD_PIECE <= 1 << 24);
+const _: () = assert!(ENTITY_TAG_BYTES + 2 * 1024 < DOWNLOAD_HEADER, "a header with tag and label fits its block");
 const _: () = assert!(SEGMENT_BYTES < PACKAGE_MANIFEST);
 const _: () = assert!(1 << ZSTD_WINDOW_LOG <= 8 << 20);

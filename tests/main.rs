@@ -16,6 +16,8 @@ mod journal;
 mod crash;
 mod unpack;
 mod service_patch;
+mod fetch;
+mod strategy;
 mod cli;
 mod kill;
 mod cargo;

@@ -35,6 +35,7 @@ fn main() {
     patches();
     texts();
     transactions();
+    downloads();
     let random: Vec<u8> = Dice(3).bytes(200);
     save("frame", "random", &random);
     save("frame", "zeros", &[0; 100]);
@@ -44,6 +45,33 @@ fn save(target: &str, name: &str, bytes: &[u8]) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(target);
     fs::create_dir_all(&folder).expect("a place for the corpus");
     fs::write(folder.join(name), bytes).expect("a place for the corpus");
+}
+
+fn downloads() {
+    save("download", "range", b"\x00bytes 0-9/10");
+    save("download", "tag", b"\x00\"1f-a\"");
+    save("download", "date", b"\x00Sun, 06 Nov 1994 08:49:37 GMT");
+    save("download", "addresses", b"\x00https://h/a/m.json\np.tar.gz");
+    let header = v1::Download {
+        magic: v1::DOWNLOAD_MAGIC,
+        nonce: [7; 16],
+        piece: 65_536,
+        length: Some(100_000),
+        digest: Some([1; 32]),
+        blocks: None,
+        address: [2; 32],
+        tag: Some("\"tag\"".into()),
+        label: "1.2.3".into(),
+    };
+    let block = header.encode_block();
+    let used = block.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+    save("download", "header", &[b"\x01", &block[..used]].concat());
+    for (name, kind) in [("plain", 2_u8), ("sized", 10), ("digest", 26), ("blocks", 58)] {
+        // A whole body in parts, a broken one, and one that goes on.
+        let mut dialogue = vec![kind, 0x02, 200, 200, 0, 0x22, 255, 255, 255, 1, 0, 0x42];
+        dialogue.extend([255; 20]);
+        save("download", name, &dialogue);
+    }
 }
 
 fn records() -> Vec<Record> {

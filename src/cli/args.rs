@@ -1,6 +1,6 @@
 //! What can be asked for.
 
-use crate::device::{Settings, VerifyDepth};
+use crate::device::{PackageSettings, Settings, VerifyDepth};
 use crate::limits;
 use crate::model::Policy;
 use crate::package::Level;
@@ -58,6 +58,12 @@ pub(super) enum Command {
     Init(Init),
     /// Apply a package
     Apply(Apply),
+    /// Ask whether there is an update, which way it would go, and what it would cost
+    Check(Check),
+    /// Fetch the update, going on where it was interrupted, verify and apply it
+    Update(Update),
+    /// Tell every operation of an update, and what it would cost
+    Plan(Plan),
     /// End the trial: the new version stays
     Confirm,
     /// Go back to the version before
@@ -90,6 +96,9 @@ impl Command {
             Self::Inspect(_) => "inspect",
             Self::Init(_) => "init",
             Self::Apply(_) => "apply",
+            Self::Check(_) => "check",
+            Self::Update(_) => "update",
+            Self::Plan(_) => "plan",
             Self::Confirm => "confirm",
             Self::Rollback => "rollback",
             Self::Recover(_) => "recover",
@@ -263,6 +272,13 @@ pub(super) struct Apply {
     /// The JSON entry of a tar.gz package of the service manifest
     #[arg(long, value_name = "FILE")]
     pub(super) entry: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) how: Applying,
+}
+
+/// How a package is applied.
+#[derive(Debug, Args)]
+pub(super) struct Applying {
     /// Wait for confirm or rollback
     #[arg(long)]
     pub(super) trial: bool,
@@ -312,7 +328,17 @@ pub(super) enum OnInterrupt {
     Backward,
 }
 
-impl Apply {
+impl Applying {
+    pub(super) fn package_settings(&self) -> PackageSettings {
+        PackageSettings {
+            settings: self.settings(),
+            architecture: Some(self.arch.clone()),
+            allow_downgrade: self.allow_downgrade,
+            memory: self.max_memory.map(|mebibytes| mebibytes.saturating_mul(1 << 20)),
+            refuse_lzma: self.no_lzma,
+        }
+    }
+
     pub(super) fn settings(&self) -> Settings {
         Settings {
             trial: self.trial,
@@ -328,6 +354,90 @@ impl Apply {
             },
         }
     }
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Check {
+    #[command(flatten)]
+    pub(super) way: Choosing,
+    #[command(flatten)]
+    pub(super) web: Web,
+    /// The architecture of this device
+    #[arg(long, default_value = std::env::consts::ARCH)]
+    pub(super) arch: String,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Update {
+    #[command(flatten)]
+    pub(super) way: Choosing,
+    #[command(flatten)]
+    pub(super) web: Web,
+    #[command(flatten)]
+    pub(super) how: Applying,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Plan {
+    #[command(flatten)]
+    pub(super) way: Choosing,
+    #[command(flatten)]
+    pub(super) web: Web,
+    /// The architecture of this device
+    #[arg(long, default_value = std::env::consts::ARCH)]
+    pub(super) arch: String,
+}
+
+/// Where updates come from, and which is chosen.
+#[derive(Debug, Args)]
+pub(super) struct Choosing {
+    /// Where updates come from: an http(s) or file: URL, or a path
+    #[arg(long, value_name = "URL")]
+    pub(super) from: String,
+    /// What is there
+    #[arg(long, value_enum)]
+    pub(super) manifest: ManifestKind,
+    /// Rather fail than fetch more bytes
+    #[arg(long, value_name = "N")]
+    pub(super) max_bytes: Option<u64>,
+    /// The full package, whatever patches there are
+    #[arg(long)]
+    pub(super) force_full: bool,
+    /// A version that is not installed; may be given again
+    #[arg(long, value_name = "VERSION")]
+    pub(super) hold: Vec<String>,
+    /// Try a version that was given up
+    #[arg(long)]
+    pub(super) again: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum ManifestKind {
+    /// The JSON of an update service: its newest version, with packages and patches
+    Service,
+}
+
+/// How the web is reached.
+#[derive(Debug, Args)]
+pub(super) struct Web {
+    /// Another place where the packages are: an address that takes the place of all before the name; may be given again
+    #[arg(long, value_name = "URL")]
+    pub(super) mirror: Vec<String>,
+    /// Most bytes a second
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(super) limit_rate: Option<u64>,
+    /// A file with certificates of authorities that are trusted besides those of the system; may be given again
+    #[arg(long, value_name = "FILE")]
+    pub(super) ca: Vec<PathBuf>,
+    /// Seconds for a connection to be made
+    #[arg(long, value_name = "N", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(super) connect_timeout: u64,
+    /// Seconds without any byte; there is no limit on the whole
+    #[arg(long, value_name = "N", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(super) stall_timeout: u64,
+    /// Failures in a row, with nothing new between them, that are put up with
+    #[arg(long, value_name = "N", default_value_t = 8)]
+    pub(super) retries: u32,
 }
 
 #[derive(Debug, Args)]

@@ -81,6 +81,17 @@ pub(super) fn write_new(path: &Path, mode: u32, bytes: &[u8]) -> Result<(), Erro
     Ok(())
 }
 
+/// The beginning of a file, to see what it is.
+pub(super) fn starts_with(path: &Path, magic: &[u8]) -> Result<bool, Error> {
+    let mut start = vec![0; magic.len()];
+    let mut file = File::open(path).map_err(|error| failed("open", path, error))?;
+    match file.read_exact(&mut start) {
+        Ok(()) => Ok(start == magic),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
+        Err(error) => Err(failed("read", path, error)),
+    }
+}
+
 /// A file in the making: under its own name only when it is complete, and gone if it never is.
 pub(super) struct Draft {
     path: PathBuf,

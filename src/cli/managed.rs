@@ -37,6 +37,11 @@ impl Managed {
         &self.root
     }
 
+    /// The path of the state directory.
+    pub(super) fn state(&self) -> &Path {
+        &self.state
+    }
+
     /// Opens both, without any lock.
     pub(super) fn open(&self) -> Result<OsVfs, Error> {
         if !self.state.is_dir() {

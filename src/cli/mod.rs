@@ -11,6 +11,7 @@ mod managed;
 mod output;
 mod progress;
 mod prove;
+mod service;
 
 use args::{Arguments, Command};
 use clap::Parser as _;

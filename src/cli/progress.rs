@@ -2,6 +2,7 @@
 
 use super::output::Output;
 use crate::device::{Observer, Phase, Progress};
+use crate::fetch::Speed;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 use std::sync::{Mutex, PoisonError};
@@ -14,6 +15,8 @@ const PAUSE: Duration = Duration::from_millis(100);
 pub(super) struct Meter<'a> {
     output: &'a Output,
     last: Mutex<Option<(Phase, Instant)>>,
+    start: Instant,
+    speed: Mutex<Speed>,
     bar: Option<ProgressBar>,
 }
 
@@ -23,18 +26,38 @@ struct Object {
     done: u64,
     total: u64,
     fraction: f64,
+    /// Of a download.
+    #[serde(flatten)]
+    rate: Option<Rate>,
+}
+
+/// How fast a download is, and when it will be done, as far as that can be told.
+#[derive(Serialize)]
+struct Rate {
+    bytes_per_second: Option<u64>,
+    seconds_left: Option<u64>,
 }
 
 impl<'a> Meter<'a> {
     pub(super) fn new(output: &'a Output) -> Self {
         let drawn = output.terminal && output.talkative && !output.json;
         let bar = drawn.then(|| ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr()));
-        Self { output, last: Mutex::new(None), bar }
+        Self { output, last: Mutex::new(None), start: Instant::now(), speed: Mutex::default(), bar }
     }
 
     /// For those who only say how many bytes are read.
     pub(super) fn check(&self) -> impl Fn(u64, u64) + Sync + '_ {
         |done, total| self.report(Progress { phase: Phase::Check, done, total })
+    }
+
+    fn rate(&self, progress: Progress) -> Option<Rate> {
+        if progress.phase != Phase::Download {
+            return None;
+        }
+        let mut speed = self.speed.lock().unwrap_or_else(PoisonError::into_inner);
+        speed.note(self.start.elapsed(), progress.done);
+        let seconds_left = speed.seconds_left(progress.total);
+        Some(Rate { bytes_per_second: speed.bytes_per_second(), seconds_left })
     }
 
     /// Is it time to say something again?
@@ -70,7 +93,10 @@ impl Observer for Meter<'_> {
                 bar.set_length(total);
                 bar.set_position(done);
             }
-            None => self.output.progress(&Object { phase, done, total, fraction: progress.fraction() }),
+            None => {
+                let (rate, fraction) = (self.rate(progress), progress.fraction());
+                self.output.progress(&Object { phase, done, total, fraction, rate });
+            }
         }
     }
 }
@@ -86,6 +112,7 @@ impl Drop for Meter<'_> {
 fn style(phase: Phase) -> ProgressStyle {
     let template = match phase {
         Phase::Apply | Phase::Revert | Phase::Sweep => "{msg:10} [{bar:30}] {pos}/{len}",
+        Phase::Download => "{msg:10} [{bar:30}] {bytes}/{total_bytes} {bytes_per_sec} {eta}",
         _ => "{msg:10} [{bar:30}] {bytes}/{total_bytes}",
     };
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> ")

@@ -7,6 +7,10 @@
 //! history                    what happened, a JSON object a line
 //! index                      stat cache: sizes, times and digests of files
 //! poison                     a sync failed in the session named in it
+//! attempts                   how often each version was tried (JSON)
+//! downloads/lock             locked by the process that fetches
+//! downloads/<id>.part        bytes of a content, each at its place
+//! downloads/<id>.have        which of them are here
 //! scratch/                   for probing the file system
 //! manifests/<id>             what the tree holds: whole, or changes to another
 //! generations/<id>/state     version, digest, parent, manifests
@@ -73,6 +77,36 @@ pub(super) fn index_new() -> Place {
 
 pub(super) fn poison() -> Place {
     at("poison")
+}
+
+pub(super) fn attempts() -> Place {
+    at("attempts")
+}
+
+pub(super) fn attempts_new() -> Place {
+    at("attempts.new")
+}
+
+pub(super) fn downloads() -> Place {
+    at("downloads")
+}
+
+pub(super) fn downloads_lock() -> Place {
+    at("downloads/lock")
+}
+
+pub(super) fn download_content(id: Id) -> Place {
+    at(&format!("downloads/{}.part", hex(id)))
+}
+
+pub(super) fn download_memory(id: Id) -> Place {
+    at(&format!("downloads/{}.have", hex(id)))
+}
+
+/// The id of a name in the folder of downloads.
+pub(super) fn download_id(name: &[u8]) -> Option<Id> {
+    let name = name.strip_suffix(b".part").or_else(|| name.strip_suffix(b".have"))?;
+    unhex(name)
 }
 
 pub(super) fn scratch() -> Place {
@@ -162,6 +196,9 @@ mod tests {
         }
         assert_ne!(set_aside(id, &slot(id, 1)), set_aside(id, &aside(id, 1)), "one is lost to the other");
         assert_eq!(unhex(hex(id).as_bytes()), Some(id));
+        assert_eq!(download_id(download_content(id).path.name()), Some(id));
+        assert_eq!(download_id(download_memory(id).path.name()), Some(id));
+        assert_eq!(download_id(downloads_lock().path.name()), None);
         assert_eq!(unhex(b"ABABABABABABABABABABABABABABABAB"), None);
         assert_eq!(unhex("\u{e9}".repeat(16).as_bytes()), None);
     }

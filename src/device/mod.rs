@@ -4,9 +4,11 @@
 //! everything new (`stage`), does what the state machine says (`executor`) by looking at evidence (`evidence`),
 //! and sweeps. The faces that callers use stand on top of it: [`Tree`] without packages, [`PatchExecutor`] with them.
 
+mod attempts;
 mod baseline;
 mod decide;
 mod delivery;
+mod downloads;
 mod engine;
 mod evidence;
 mod executor;
@@ -29,6 +31,8 @@ mod sweep;
 mod tree;
 mod unpack;
 
+pub use attempts::Attempts;
+pub use downloads::{DownloadSource, Downloads, pending_downloads};
 pub use engine::{Base, Change, Engine, NoPayload, Payload, Report, Request, Settings, Source, VerifyDepth};
 pub use file_ops::FileOperationExecutor;
 pub use history::HistoryEntry;

@@ -7,26 +7,37 @@ use super::observer::{Observer, Phase, Progress};
 use super::stock::{PatchWarning, Planned, Stock};
 use super::{Engine, Report, Settings};
 use crate::error::{Code, Error};
+use crate::fetch::local_path;
 use crate::model::{Digest, Operations, PatchPackageInfo};
 use crate::package::legacy::{HashingReader, LegacyError, read_members, verify_bytes};
 use crate::trust::{Keyring, Signature, StreamVerifier};
 use crate::vfs::{OsFiles, RootId, Vfs};
-use std::ffi::OsString;
 use std::fmt;
 use std::io::{self, Read};
-use std::os::unix::ffi::OsStringExt as _;
-use std::path::PathBuf;
 
 /// Where packages come from.
 pub trait PackageSource: Send + Sync {
     /// Opens the package at an address, from its beginning. Called once to verify it and once to read it.
     fn open(&self, url: &str) -> io::Result<Box<dyn Read + Send>>;
+
+    /// Gets a package to where [`PackageSource::open`] reads it, and gives the address that it has there. A package
+    /// that can be read where it is stays where it is.
+    fn bring(&self, info: &PatchPackageInfo, observer: &dyn Observer) -> Result<String, Error> {
+        let total = info.size.unwrap_or(0);
+        observer.report(Progress { phase: Phase::Download, done: 0, total });
+        drop(self.open(&info.url).map_err(|error| unavailable(&info.url, error))?);
+        observer.report(Progress { phase: Phase::Download, done: total, total });
+        Ok(info.url.clone())
+    }
 }
 
 impl PackageSource for OsFiles {
     /// An address is a path or a `file:` URL.
     fn open(&self, url: &str) -> io::Result<Box<dyn Read + Send>> {
-        Ok(Box::new(self.open_file(&local_path(url)?)?))
+        let refuse = |why: String| io::Error::new(io::ErrorKind::Unsupported, why);
+        let path = local_path(url).map_err(refuse)?;
+        let path = path.ok_or_else(|| refuse("it must be downloaded first, or its path given".into()))?;
+        Ok(Box::new(self.open_file(&path)?))
     }
 }
 
@@ -121,13 +132,24 @@ impl PatchProcessor {
         self.unpacked_limit = bytes;
     }
 
-    /// Gets a package to where it can be read. A package on the disk stays where it is.
+    /// Gets a package to where it can be read: fetches what is missing of it, if its source is one that fetches.
     pub fn download_patch(&self, info: &PatchPackageInfo, observer: &dyn Observer) -> Result<DownloadedPatch, Error> {
-        let total = info.size.unwrap_or(0);
-        observer.report(Progress { phase: Phase::Download, done: 0, total });
-        drop(self.open(&info.url)?);
-        observer.report(Progress { phase: Phase::Download, done: total, total });
-        Ok(DownloadedPatch { info: info.clone() })
+        let url = self.source.bring(info, observer)?;
+        Ok(DownloadedPatch { info: PatchPackageInfo { url, ..info.clone() } })
+    }
+
+    /// [`PatchProcessor::download_patch`] for those who have a runtime and must not wait: the work is done on a thread
+    /// of its own. A future that is dropped stops it, and nothing that arrived is lost by that.
+    #[cfg(feature = "http")]
+    pub async fn download_patch_async(
+        self: std::sync::Arc<Self>,
+        info: PatchPackageInfo,
+        observer: std::sync::Arc<dyn Observer + Send>,
+    ) -> Result<DownloadedPatch, Error> {
+        let work = move |left: std::sync::Arc<std::sync::atomic::AtomicBool>| {
+            self.download_patch(&info, &UntilLeft { observer: &*observer, left: &left })
+        };
+        crate::fetch::on_a_thread(work).await?
     }
 
     /// Reads the whole package once, in constant memory: length, digest and signature must be those published.
@@ -200,9 +222,7 @@ impl PatchProcessor {
     }
 
     fn open(&self, url: &str) -> Result<Box<dyn Read + Send>, Error> {
-        self.source.open(url).map_err(|error| {
-            Error::new(Code::Unavailable, format!("the package {url:?} cannot be read")).because(error)
-        })
+        self.source.open(url).map_err(|error| unavailable(url, error))
     }
 }
 
@@ -298,6 +318,28 @@ impl From<Error> for Failure {
     }
 }
 
+fn unavailable(url: &str, error: io::Error) -> Error {
+    Error::new(Code::Unavailable, format!("the package {url:?} cannot be read")).because(error)
+}
+
+/// An observer that wants to stop once nobody waits any more.
+#[cfg(feature = "http")]
+struct UntilLeft<'a> {
+    observer: &'a dyn Observer,
+    left: &'a std::sync::atomic::AtomicBool,
+}
+
+#[cfg(feature = "http")]
+impl Observer for UntilLeft<'_> {
+    fn report(&self, progress: Progress) {
+        self.observer.report(progress);
+    }
+
+    fn cancelled(&self) -> bool {
+        self.left.load(std::sync::atomic::Ordering::Relaxed) || self.observer.cancelled()
+    }
+}
+
 /// A reader that tells how far it is, and stops when it is asked to.
 struct Metered<'a, R> {
     read: R,
@@ -316,77 +358,5 @@ impl<R: Read> Read for Metered<'_, R> {
         self.done += length as u64;
         self.observer.report(Progress { phase: self.phase, done: self.done, total: self.total.max(self.done) });
         Ok(length)
-    }
-}
-
-/// The path of an address on this machine.
-fn local_path(url: &str) -> io::Result<PathBuf> {
-    let refuse = |why: &str| Err(io::Error::new(io::ErrorKind::Unsupported, why));
-    let scheme = url.split_once(':').map(|(scheme, _)| scheme.to_ascii_lowercase());
-    match scheme.as_deref() {
-        Some("http" | "https") => refuse("this build has no downloads: fetch the package and give its path"),
-        Some("file") => {
-            let rest = &url["file:".len()..];
-            let path = match rest.strip_prefix("//") {
-                Some(rest) => match rest.strip_prefix("localhost").unwrap_or(rest) {
-                    path if path.starts_with('/') => path,
-                    _ => return refuse("a file on another machine"),
-                },
-                None => rest,
-            };
-            match percent_decoded(path.as_bytes()) {
-                Some(path) => Ok(PathBuf::from(OsString::from_vec(path))),
-                None => refuse("a '%' without two hexadecimal digits"),
-            }
-        }
-        _ if url.contains("://") => refuse("an address that is neither a path nor a file: URL"),
-        _ => Ok(PathBuf::from(url)),
-    }
-}
-
-fn percent_decoded(text: &[u8]) -> Option<Vec<u8>> {
-    let mut out = Vec::with_capacity(text.len());
-    let mut rest = text;
-    while let Some((first, after)) = rest.split_first() {
-        rest = after;
-        if *first != b'%' {
-            out.push(*first);
-            continue;
-        }
-        let (pair, after) = rest.split_at_checked(2)?;
-        let digit = |byte: u8| char::from(byte).to_digit(16);
-        out.push(u8::try_from(digit(pair[0])? << 4 | digit(pair[1])?).ok()?);
-        rest = after;
-    }
-    Some(out)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_address_is_a_path_or_a_file_url() {
-        for (url, path) in [
-            ("a/p.tar.gz", "a/p.tar.gz"),
-            ("/a b%20", "/a b%20"),
-            ("file:///a/b%20c", "/a/b c"),
-            ("FILE://localhost/a", "/a"),
-            ("file:/a", "/a"),
-            ("a:b", "a:b"),
-        ] {
-            assert_eq!(local_path(url).unwrap(), PathBuf::from(path), "{url}");
-        }
-        for (url, word) in [
-            ("https://example.com/p.tar.gz", "no downloads"),
-            ("HTTP:x", "no downloads"),
-            ("ftp://x/y", "neither"),
-            ("file://other/x", "another machine"),
-            ("file://localhostile/x", "another machine"),
-            ("file:///a%2", "hexadecimal"),
-        ] {
-            let error = local_path(url).unwrap_err();
-            assert!(error.to_string().contains(word), "{url}: {error}");
-        }
     }
 }

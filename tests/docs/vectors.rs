@@ -31,6 +31,7 @@ pub(super) fn all() -> BTreeMap<&'static str, String> {
     generation(&mut out);
     keys_and_packages(&mut out);
     index(&mut out);
+    download(&mut out);
     texts(&mut out);
     out
 }
@@ -279,6 +280,25 @@ fn package(start: Start, target: Digest, changes: Vec<Change>, key: &SecretKey) 
 fn manifest_of(package: &[u8]) -> Vec<u8> {
     let length = u32::from_le_bytes(package[10..14].try_into().unwrap());
     zstd::decode_all(&package[14..][..length as usize]).unwrap()
+}
+
+fn download(out: &mut BTreeMap<&'static str, String>) {
+    let header = v1::Download {
+        magic: v1::DOWNLOAD_MAGIC,
+        nonce: TRANSACTION,
+        piece: 65_536,
+        length: Some(100_000),
+        digest: Some(Digest::of(b"abc").0),
+        blocks: None,
+        address: Digest::of(b"https://example.org/p").0,
+        tag: Some("\"1f-a\"".into()),
+        label: "1.2.3.4".into(),
+    };
+    let block = header.encode_block();
+    assert_eq!(v1::Download::decode_block(&block).as_ref(), Ok(&header));
+    let used = block.iter().rposition(|byte| *byte != 0).unwrap() + 1;
+    out.insert("download-header", hex(&block[..used]));
+    out.insert("download-entry", hex(&header.entry(1, 0x0102_0304)));
 }
 
 fn index(out: &mut BTreeMap<&'static str, String>) {

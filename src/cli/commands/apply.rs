@@ -1,12 +1,12 @@
 //! `apply`: applies a local package.
 
 use super::{apply_entry, shown};
-use crate::cli::args::{Apply, Global};
+use crate::cli::args::{Apply, Applying, Global};
 use crate::cli::files::{add_trusted, open_package};
 use crate::cli::managed::Managed;
 use crate::cli::output::Output;
 use crate::cli::progress::Meter;
-use crate::device::{Engine, PackageSettings, Recovered, Report};
+use crate::device::{Engine, Recovered, Report};
 use crate::error::{Code, Error};
 use crate::model::Digest;
 use crate::package::{Package, Verified};
@@ -32,16 +32,10 @@ pub(super) fn run(asked: &Apply, global: &Global, output: &Output) -> Result<(),
     let meter = Meter::new(output);
     let (mut engine, recovered) = managed.recovered(output, &meter)?;
     refuse_trial(&recovered)?;
-    let keyring = keyring(&engine, asked)?;
-    let package = believe(Package::open(open_package(&asked.package)?)?, &keyring, asked.allow_unsigned)?;
+    let keyring = keyring(&engine, &asked.how)?;
+    let package = believe(Package::open(open_package(&asked.package)?)?, &keyring, asked.how.allow_unsigned)?;
     let (id, signer) = (package.id(), package.signer());
-    let settings = PackageSettings {
-        settings: asked.settings(),
-        architecture: Some(asked.arch.clone()),
-        allow_downgrade: asked.allow_downgrade,
-        memory: asked.max_memory.map(|mebibytes| mebibytes.saturating_mul(1 << 20)),
-        refuse_lzma: asked.no_lzma,
-    };
+    let settings = asked.how.package_settings();
     let report = engine.apply(package, &settings, &meter)?;
     drop(meter);
     let applied = Applied { report, package: id, signer };
@@ -59,7 +53,7 @@ pub(super) fn refuse_trial(recovered: &Recovered) -> Result<(), Error> {
 }
 
 /// The keys of the tree, and those of this call.
-fn keyring(engine: &Engine, asked: &Apply) -> Result<Keyring, Error> {
+pub(super) fn keyring(engine: &Engine, asked: &Applying) -> Result<Keyring, Error> {
     let mut keyring = Keyring::new();
     for text in &engine.config().keys {
         for key in Keyring::from_pem(text)?.keys() {
@@ -70,7 +64,7 @@ fn keyring(engine: &Engine, asked: &Apply) -> Result<Keyring, Error> {
     Ok(keyring)
 }
 
-fn believe<R: Read>(
+pub(super) fn believe<R: Read>(
     package: Package<R, crate::package::Unverified>,
     keyring: &Keyring,
     allow_unsigned: bool,

@@ -1,7 +1,7 @@
 //! `apply --entry`: applies a package of the service manifest.
 
 use super::apply::{refuse_trial, tell};
-use crate::cli::args::Apply;
+use crate::cli::args::{Apply, Applying};
 use crate::cli::files::{add_trusted, failed, read_small};
 use crate::cli::managed::{Managed, told};
 use crate::cli::output::Output;
@@ -16,6 +16,16 @@ use std::path::Path;
 pub(super) fn run(asked: &Apply, entry: &Path, managed: &Managed, output: &Output) -> Result<(), Error> {
     let mut info = PatchPackageInfo::from_json(&read_small(entry)?)?;
     info.url = address(&asked.package)?;
+    apply_patch(info, &asked.how, managed, output)
+}
+
+/// Applies a package that is on the disk.
+pub(super) fn apply_patch(
+    mut info: PatchPackageInfo,
+    how: &Applying,
+    managed: &Managed,
+    output: &Output,
+) -> Result<(), Error> {
     // The executor would take care of any directory; here that is what init is for.
     if !managed.is_initialised()? {
         return Err(managed.not_initialised());
@@ -26,9 +36,9 @@ pub(super) fn run(asked: &Apply, entry: &Path, managed: &Managed, output: &Outpu
     }
     refuse_trial(executor.recovered())?;
     let mut keyring = Keyring::new();
-    add_trusted(&mut keyring, &asked.trust)?;
+    add_trusted(&mut keyring, &how.trust)?;
     executor.trust(&keyring)?;
-    executor.allow_unsigned(asked.allow_unsigned).allow_downgrade(asked.allow_downgrade).set_settings(asked.settings());
+    executor.allow_unsigned(how.allow_unsigned).allow_downgrade(how.allow_downgrade).set_settings(how.settings());
     let operations = std::mem::take(&mut info.operations);
     let meter = Meter::new(output);
     let report: PatchReport = executor.apply_patch_observed(&info, &operations, &meter)?;
@@ -42,7 +52,7 @@ pub(super) fn run(asked: &Apply, entry: &Path, managed: &Managed, output: &Outpu
 }
 
 /// The package on the disk, wherever the entry says that it is to be fetched from.
-fn address(package: &Path) -> Result<String, Error> {
+pub(super) fn address(package: &Path) -> Result<String, Error> {
     let unavailable = |error| Error::new(Code::Unavailable, failed("open", package, error).message());
     let path = fs::canonicalize(package).map_err(unavailable)?;
     let not_text = |_| Error::new(Code::Path, format!("{} is not text", package.display()));

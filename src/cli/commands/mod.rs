@@ -4,6 +4,7 @@ mod apply;
 mod apply_entry;
 mod build;
 mod build_entry;
+mod check;
 mod completions;
 mod confirm;
 mod crashtest;
@@ -14,10 +15,12 @@ mod inspect;
 mod journal;
 mod keygen;
 mod man;
+mod plan;
 mod recover;
 mod rollback;
 mod sign;
 mod status;
+mod update;
 mod verify;
 
 use super::args::{Arguments, Command, Identity};
@@ -40,6 +43,9 @@ pub(super) fn run(arguments: &Arguments, output: &Output) -> Result<(), Error> {
         Command::Inspect(asked) => inspect::run(asked, output),
         Command::Init(asked) => init::run(asked, global, output),
         Command::Apply(asked) => apply::run(asked, global, output),
+        Command::Check(asked) => check::run(asked, global, output),
+        Command::Update(asked) => update::run(asked, global, output),
+        Command::Plan(asked) => plan::run(asked, global, output),
         Command::Confirm => confirm::run(global, output),
         Command::Rollback => rollback::run(global, output),
         Command::Recover(asked) => recover::run(asked, global, output),

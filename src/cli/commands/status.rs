@@ -3,14 +3,29 @@
 use super::shown;
 use crate::cli::args::Global;
 use crate::cli::managed::Managed;
-use crate::cli::output::Output;
-use crate::device::{Status, peek};
+use crate::cli::output::{Output, bytes};
+use crate::device::{Status, peek, pending_downloads};
 use crate::error::Error;
+use crate::fetch::Pending;
+use serde::Serialize;
+
+#[derive(Serialize)]
+struct Told {
+    #[serde(flatten)]
+    status: Status,
+    downloads: Vec<Pending>,
+}
 
 pub(super) fn run(global: &Global, output: &Output) -> Result<(), Error> {
-    let (status, _) = peek(&Managed::of(global)?.open()?)?;
+    let vfs = Managed::of(global)?.open()?;
+    let (status, _) = peek(&vfs)?;
+    let downloads = pending_downloads(&vfs)?;
     tell(&status, output);
-    output.result(&status);
+    for Pending { label, done, total } in &downloads {
+        let total = total.map_or("an unknown number".into(), bytes);
+        output.line(format_args!("download  {label}: {} of {total} are here; update goes on", bytes(*done)));
+    }
+    output.result(&Told { status, downloads });
     Ok(())
 }
 

@@ -2,12 +2,14 @@
 //!
 //! They mirror the model and are read into it by checks, never trusted as they are.
 
+mod download;
 mod index;
 mod journal;
 mod package;
 mod state;
 mod unpacked;
 
+pub use download::{DOWNLOAD_ENTRY, DOWNLOAD_MAGIC, Download};
 pub use index::{INDEX_MAGIC, IndexEntry, decode_index, encode_index, index_key};
 pub use journal::{Method, PLAN_MAGIC, Plan, PlanHeader, Record, Recovery, Step, Work};
 pub use package::{Change, PACKAGE_DOMAIN, PackageKind, PackageManifest, Segment, Source};

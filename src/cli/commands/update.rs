@@ -1,0 +1,138 @@
+//! `update`: asks, chooses, fetches, verifies, applies.
+
+use super::apply::{believe, keyring, refuse_trial, tell};
+use super::apply_entry::{address, apply_patch};
+use crate::cli::args::{Applying, Global, Update};
+use crate::cli::files::{open_package, starts_with};
+use crate::cli::managed::Managed;
+use crate::cli::output::Output;
+use crate::cli::progress::Meter;
+use crate::cli::service::{self, Decision};
+use crate::device::{Attempts, Downloads, Engine, PatchProcessor};
+use crate::error::{Advice, Code, Error};
+use crate::fetch::Wanted;
+use crate::model::PatchPackageInfo;
+use crate::package::Package;
+use crate::strategy::Way;
+use crate::vfs::OsVfs;
+use std::path::Path;
+
+/// The first bytes of a tar.gz.
+const GZIP: &[u8] = &[0x1f, 0x8b];
+
+pub(super) fn run(asked: &Update, global: &Global, output: &Output) -> Result<(), Error> {
+    let managed = Managed::of(global)?;
+    let meter = Meter::new(output);
+    // Whatever a crash left is settled first: it may have finished the update.
+    drop(settled(&managed, output, &meter)?);
+    let carriers = service::carriers(&asked.web)?;
+    let decision = service::decide(&asked.way, &asked.web, &asked.how.arch, &managed, &carriers)?;
+    let vfs = managed.open()?;
+    let downloads = Downloads::open(&vfs)?;
+    let Some(info) = chosen(&decision, &asked.how.arch)? else {
+        // What is left of earlier downloads leads nowhere any more.
+        downloads.keep_only(&[])?;
+        service::tell(&decision.strategy, output);
+        output.result(&decision.strategy);
+        return Ok(());
+    };
+    output.message(&decision.strategy);
+    output.item("strategy", &decision.strategy);
+    let wanted = Wanted {
+        addresses: service::addresses(&decision.base, &info.url, &asked.web.mirror)?,
+        size: info.size,
+        digest: info.digest()?,
+        blocks: None,
+        label: decision.manifest.version.to_string(),
+    };
+    downloads.keep_only(&[&wanted])?;
+    let options = service::options(&asked.web, info.size);
+    let fetched = downloads.fetch(&wanted, &carriers, &options, &meter);
+    drop(meter);
+    let done = fetched.and_then(|_| {
+        let path = Downloads::<OsVfs>::path(&wanted, managed.state());
+        let info = PatchPackageInfo { url: address(&path)?, version: Some(decision.manifest.version), ..info };
+        if decision.strategy.way == Way::Full {
+            apply_full(&info, &path, &asked.how, &managed, output)
+        } else {
+            apply_patch(info, &asked.how, &managed, output)
+        }
+    });
+    let mut attempts = Attempts::read(&vfs)?;
+    match &done {
+        // From here on a failure costs some space, and nothing else.
+        Ok(()) => {
+            downloads.keep_only(&[])?;
+            if asked.how.trial { attempts.note(&vfs, decision.manifest.version)? } else { attempts.clear(&vfs)? }
+        }
+        Err(error) if is_its_fault(error) => attempts.note(&vfs, decision.manifest.version)?,
+        Err(_) => {}
+    }
+    done
+}
+
+/// Was it the release that failed, and not the network, the disk, or whoever pulled the plug?
+fn is_its_fault(error: &Error) -> bool {
+    matches!(error.advice(), Advice::Distrust | Advice::RolledBack) || error.code() == Code::Format
+}
+
+/// Finishes or takes back what a crash left.
+fn settled(managed: &Managed, output: &Output, meter: &Meter<'_>) -> Result<Engine, Error> {
+    let (engine, recovered) = managed.recovered(output, meter)?;
+    refuse_trial(&recovered)?;
+    Ok(engine)
+}
+
+/// The package that was chosen; nothing if there is nothing to do.
+fn chosen(decision: &Decision, architecture: &str) -> Result<Option<PatchPackageInfo>, Error> {
+    let missing = || Error::new(Code::Internal, "the package that was chosen is not in the manifest");
+    match decision.strategy.way {
+        Way::None => Ok(None),
+        Way::Patch => {
+            let patch = decision.manifest.patch_package(architecture).ok_or_else(missing)?;
+            patch.operations.validate()?;
+            if patch.version.is_some_and(|version| version != decision.manifest.version) {
+                return Err(Error::new(Code::Format, "the patch makes another version than the manifest says"));
+            }
+            Ok(Some(patch.clone()))
+        }
+        Way::Full | Way::Chain | Way::Blocks => {
+            let full = decision.manifest.full_package(architecture).ok_or_else(missing)?.clone();
+            let (url, hash, signature, size) = (full.url, full.hash, full.signature, full.size);
+            Ok(Some(PatchPackageInfo { url, hash, signature, size, ..PatchPackageInfo::default() }))
+        }
+    }
+}
+
+/// Applies a full package: one of surefoot's own, which says for itself what it holds.
+fn apply_full(
+    info: &PatchPackageInfo,
+    path: &Path,
+    how: &Applying,
+    managed: &Managed,
+    output: &Output,
+) -> Result<(), Error> {
+    if starts_with(path, GZIP)? {
+        let message = "the full package is a tar.gz, and nothing says which paths of the tree that replaces";
+        return Err(Error::new(Code::Format, message));
+    }
+    let meter = Meter::new(output);
+    let mut engine = settled(managed, output, &meter)?;
+    let keyring = keyring(&engine, how)?;
+    // The signature in the manifest is one over the file; it is not asked for where the package carries its own.
+    let unsigned = how.allow_unsigned || info.signature_bytes()?.is_none();
+    let processor = PatchProcessor::new(keyring.clone()).allow_unsigned(unsigned);
+    let downloaded = processor.download_patch(info, &meter)?;
+    drop(processor.verify_patch_integrity(downloaded, &meter)?);
+    let package = believe(Package::open(open_package(path)?)?, &keyring, how.allow_unsigned)?;
+    let made = package.promise().head().to.clone();
+    if info.version.is_some_and(|version| version.to_string() != made) {
+        return Err(Error::new(Code::Format, format!("the full package makes version {made}, not the one announced")));
+    }
+    let settings = how.package_settings();
+    let report = engine.apply(package, &settings, &meter)?;
+    drop(meter);
+    tell(&report, output);
+    output.result(&report);
+    Ok(())
+}

@@ -1,0 +1,144 @@
+//! The downloads of one tree, in its state directory.
+
+use super::layout::{self, Id};
+use super::observer::{Observer, Phase, Progress};
+use super::processor::PackageSource;
+use super::store::ensure_bare_dir;
+use crate::error::{Code, Error};
+use crate::fetch::{self, Carrier, Download, Fetched, Files, Options, Pending, SystemPace, Wanted, Watch};
+use crate::model::PatchPackageInfo;
+use crate::vfs::{OsFiles, OsVfs, Vfs};
+use std::collections::BTreeSet;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// The downloads of one tree: holds their lock, not that of the tree, which can be worked on meanwhile.
+pub struct Downloads<'v, V: Vfs = OsVfs> {
+    vfs: &'v V,
+    _lock: V::Lock,
+}
+
+impl<'v, V: Vfs> Downloads<'v, V> {
+    /// Takes the lock.
+    pub fn open(vfs: &'v V) -> Result<Self, Error> {
+        ensure_bare_dir(vfs, &layout::downloads())?;
+        let lock = vfs.lock(&layout::downloads_lock())?;
+        let lock = lock.ok_or_else(|| Error::new(Code::Locked, "another process fetches packages for this tree"))?;
+        Ok(Self { vfs, _lock: lock })
+    }
+
+    /// Fetches what is missing of a content and verifies it. It stays here until it is forgotten.
+    pub fn fetch(
+        &self,
+        wanted: &Wanted,
+        carrier: &dyn Carrier,
+        options: &Options,
+        observer: &dyn Observer,
+    ) -> Result<Fetched, Error> {
+        let files = files(wanted.name());
+        let (pace, watch) = (SystemPace::default(), Watching(observer));
+        let download = Download { vfs: self.vfs, files: &files, carrier, pace: &pace, options, watch: &watch };
+        Ok(download.run(wanted)?)
+    }
+
+    /// Removes every download but these.
+    pub fn keep_only(&self, wanted: &[&Wanted]) -> Result<(), Error> {
+        let kept: BTreeSet<Id> = wanted.iter().map(|wanted| wanted.name()).collect();
+        for id in ids(self.vfs)? {
+            if !kept.contains(&id) {
+                // What remembers goes first: bytes that nothing remembers are begun anew.
+                for at in [layout::download_memory(id), layout::download_content(id)] {
+                    if self.vfs.stat(&at)?.is_some() {
+                        self.vfs.remove_file(&at)?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Where the bytes of a content are, in the state directory at this path.
+    pub fn path(wanted: &Wanted, state: &Path) -> PathBuf {
+        state.join(layout::download_content(wanted.name()).path.to_string())
+    }
+}
+
+impl<V: Vfs> std::fmt::Debug for Downloads<'_, V> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Downloads").finish_non_exhaustive()
+    }
+}
+
+/// The downloads that wait to go on. Takes no lock.
+pub fn pending_downloads<V: Vfs>(vfs: &V) -> Result<Vec<Pending>, Error> {
+    let mut out = Vec::new();
+    for id in ids(vfs)? {
+        out.extend(fetch::pending(vfs, &files(id))?);
+    }
+    Ok(out)
+}
+
+/// A source of packages that fetches them from wherever they are into the state directory of a tree, and goes on where
+/// it was interrupted.
+pub struct DownloadSource {
+    vfs: OsVfs,
+    state: PathBuf,
+    carrier: Arc<dyn Carrier>,
+    options: Options,
+}
+
+impl DownloadSource {
+    /// For the tree at this path with its state there.
+    pub fn new(tree: &Path, state: &Path, carrier: Arc<dyn Carrier>, options: Options) -> Result<Self, Error> {
+        Ok(Self { vfs: OsVfs::open(tree, state)?, state: state.into(), carrier, options })
+    }
+}
+
+impl std::fmt::Debug for DownloadSource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DownloadSource").field("state", &self.state).finish_non_exhaustive()
+    }
+}
+
+impl PackageSource for DownloadSource {
+    fn open(&self, url: &str) -> io::Result<Box<dyn Read + Send>> {
+        PackageSource::open(&OsFiles, url)
+    }
+
+    fn bring(&self, info: &PatchPackageInfo, observer: &dyn Observer) -> Result<String, Error> {
+        let wanted = Wanted {
+            size: info.size,
+            digest: info.digest()?,
+            label: info.version.map_or_else(|| fetch::shown(&info.url), |version| version.to_string()),
+            ..Wanted::at(&info.url)
+        };
+        Downloads::open(&self.vfs)?.fetch(&wanted, &*self.carrier, &self.options, observer)?;
+        let path = Downloads::<OsVfs>::path(&wanted, &self.state);
+        let not_text = |_| Error::new(Code::Path, "the path of the state directory is not text");
+        path.into_os_string().into_string().map_err(not_text)
+    }
+}
+
+struct Watching<'a>(&'a dyn Observer);
+
+impl Watch for Watching<'_> {
+    fn progress(&self, done: u64, total: Option<u64>) {
+        self.0.report(Progress { phase: Phase::Download, done, total: total.unwrap_or(0) });
+    }
+
+    fn cancelled(&self) -> bool {
+        self.0.cancelled()
+    }
+}
+
+fn files(id: Id) -> Files {
+    Files { content: layout::download_content(id), memory: layout::download_memory(id) }
+}
+
+fn ids<V: Vfs>(vfs: &V) -> Result<BTreeSet<Id>, Error> {
+    if vfs.stat(&layout::downloads())?.is_none() {
+        return Ok(BTreeSet::new());
+    }
+    Ok(vfs.list(&layout::downloads())?.iter().filter_map(|name| layout::download_id(name)).collect())
+}

@@ -1,0 +1,337 @@
+//! `Download`: the loop between the disk and whoever brings bytes.
+
+use super::part::{self, Part};
+use super::{Ask, Carrier, Failure, FetchError, Files, Next, Pace, Patience, Request, Resume, Wanted};
+use crate::limits;
+use crate::model::Hasher;
+use crate::vfs::{IoError, Vfs};
+use std::time::Duration;
+
+/// Somebody who wants to know how a download goes, and may ask to stop.
+pub trait Watch: Sync {
+    /// Told from time to time: bytes that are here, of how many.
+    fn progress(&self, done: u64, total: Option<u64>);
+    /// Shall it stop? What is here stays.
+    fn cancelled(&self) -> bool {
+        false
+    }
+}
+
+impl Watch for () {
+    fn progress(&self, _: u64, _: Option<u64>) {}
+}
+
+/// How a download is done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// How long to go on with those who fail.
+    pub patience: Patience,
+    /// Most bytes a second.
+    pub bytes_per_second: Option<u64>,
+    /// What arrived is made durable this often.
+    pub sync_every: Duration,
+    /// Bytes that must be free besides what is still to come: for what is done with the content.
+    pub room: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { patience: Patience::default(), bytes_per_second: None, sync_every: Duration::from_secs(5), room: 0 }
+    }
+}
+
+/// A content that is here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fetched {
+    /// Its length.
+    pub size: u64,
+    /// Bytes that came over the wire for it this time.
+    pub received: u64,
+    /// It has the digest, or the digests of the blocks, that were published; without any it is just what was sent.
+    pub verified: bool,
+}
+
+/// One download: what is wanted, where it goes, and who brings it.
+pub struct Download<'a, V: Vfs> {
+    /// Where it goes.
+    pub vfs: &'a V,
+    /// The two files that it is in. Whoever calls sees to it that nobody else uses them.
+    pub files: &'a Files,
+    /// Who brings it.
+    pub carrier: &'a dyn Carrier,
+    /// The time.
+    pub pace: &'a dyn Pace,
+    /// How it is done.
+    pub options: &'a Options,
+    /// Who is told.
+    pub watch: &'a dyn Watch,
+}
+
+impl<V: Vfs> Download<'_, V> {
+    /// Fetches what is still missing, and verifies the whole. Interrupted anywhere, it goes on where it stopped when it
+    /// is called again with the same files and wishes.
+    pub fn run(&self, wanted: &Wanted) -> Result<Fetched, FetchError> {
+        refuse_odd(wanted)?;
+        let mut resume = Resume::new(wanted.clone(), self.options.patience);
+        let part = Part::open(self.vfs, self.files, &mut resume)?;
+        let mut random = self.vfs.fresh_id()?;
+        random.rotate_left(3);
+        let mut run = Run {
+            download: self,
+            part,
+            resume,
+            digest: Rolling::default(),
+            received: 0,
+            synced: self.pace.now(),
+            started: self.pace.now(),
+            jitter: u64::from_le_bytes([
+                random[0], random[1], random[2], random[3], random[4], random[5], random[6], random[7],
+            ]),
+            roomy: false,
+        };
+        let done = run.all();
+        if matches!(done, Err(FetchError::Cancelled | FetchError::GaveUp { .. })) {
+            run.part.sync().map_err(FetchError::Sync)?;
+        }
+        done
+    }
+
+    /// Removes what is here.
+    pub fn remove(&self) -> Result<(), FetchError> {
+        Ok(part::remove(self.vfs, self.files)?)
+    }
+}
+
+struct Run<'a, V: Vfs> {
+    download: &'a Download<'a, V>,
+    part: Part<'a, V>,
+    resume: Resume,
+    digest: Rolling,
+    received: u64,
+    synced: Duration,
+    started: Duration,
+    jitter: u64,
+    /// There is room for all of it.
+    roomy: bool,
+}
+
+/// Ends a request: the disk, or something that is asked for again.
+enum Trouble {
+    Fatal(FetchError),
+    Again(Failure),
+}
+
+impl From<IoError> for Trouble {
+    fn from(error: IoError) -> Self {
+        Self::Fatal(error.into())
+    }
+}
+
+impl From<FetchError> for Trouble {
+    fn from(error: FetchError) -> Self {
+        Self::Fatal(error)
+    }
+}
+
+impl From<Failure> for Trouble {
+    fn from(failure: Failure) -> Self {
+        Self::Again(failure)
+    }
+}
+
+impl<V: Vfs> Run<'_, V> {
+    fn all(&mut self) -> Result<Fetched, FetchError> {
+        self.require_room()?;
+        self.tell();
+        loop {
+            self.stop_if_asked()?;
+            let trouble = match self.resume.proceed() {
+                Next::Fail => return Err(self.gave_up()),
+                Next::Check => match self.check() {
+                    Ok(fetched) => return Ok(fetched),
+                    Err(trouble) => trouble,
+                },
+                Next::Ask(ask) => match self.request(&ask) {
+                    Ok(()) => continue,
+                    Err(trouble) => trouble,
+                },
+            };
+            let failure = match trouble {
+                Trouble::Fatal(error) => return Err(error),
+                Trouble::Again(failure) => failure,
+            };
+            tracing::debug!(label = %self.resume.wanted().label, %failure, "a request failed");
+            self.jitter = self.jitter.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let Some(pause) = self.resume.failed(failure, self.jitter >> 1) else { return Err(self.gave_up()) };
+            let watch = self.download.watch;
+            self.download.pace.wait(pause, &|| watch.cancelled());
+        }
+    }
+
+    fn request(&mut self, ask: &Ask) -> Result<(), Trouble> {
+        let address = self.resume.wanted().addresses[ask.address].clone();
+        let request = Request { address, range: ask.range, if_range: ask.if_range.clone() };
+        let mut response = self.download.carrier.get(&request)?;
+        if self.resume.head(&response.head)? {
+            self.part.begin(&self.resume)?;
+            self.digest = Rolling::default();
+        }
+        self.require_room()?;
+        while let Some(bytes) = response.body.chunk()? {
+            self.received += bytes.len() as u64;
+            self.take(bytes)?;
+            self.tell();
+            self.stop_if_asked()?;
+            self.keep_pace()?;
+        }
+        if let Some(finished) = self.resume.end()? {
+            self.part.remember(finished)?;
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, bytes: &[u8]) -> Result<(), Trouble> {
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let taken = self.resume.take(rest)?;
+            rest = taken.rest;
+            if let Some((at, bytes)) = taken.write {
+                self.part.write(at, bytes)?;
+                self.digest.add(at, bytes);
+            }
+            let Some(finished) = taken.finished else { continue };
+            self.digest.keep();
+            self.part.remember(finished)?;
+            let Some((block, range)) = self.resume.due_block(finished.piece) else { continue };
+            let good = self.part.block_is_good(self.resume.wanted(), block, range)?;
+            if !good {
+                self.part.forget(range)?;
+                self.digest.forget_from(range.0);
+            }
+            self.resume.block(block, good)?;
+        }
+        Ok(())
+    }
+
+    /// Everything is here: is it what was published?
+    fn check(&mut self) -> Result<Fetched, Trouble> {
+        let size = self.resume.length().unwrap_or(0);
+        self.part.cut(size)?;
+        let wanted = self.resume.wanted();
+        let verified = wanted.digest.is_some() || wanted.blocks.is_some();
+        if let Some(expected) = wanted.digest {
+            let mut digest = std::mem::take(&mut self.digest);
+            self.part.read_into(&mut digest.kept, digest.length, size)?;
+            if digest.kept.finish() != expected {
+                let failure = self.resume.whole_is_wrong();
+                self.part.begin(&self.resume)?;
+                return Err(failure.into());
+            }
+        }
+        self.part.sync().map_err(FetchError::Sync)?;
+        Ok(Fetched { size, received: self.received, verified })
+    }
+
+    /// Before the first byte that is written, of this content or of another that turned out to be longer.
+    fn require_room(&mut self) -> Result<(), FetchError> {
+        let (Some(length), false) = (self.resume.length(), self.roomy) else { return Ok(()) };
+        let free = self.download.vfs.space(self.download.files.content.root)?.free_bytes;
+        let needed = (length - self.resume.held_bytes().min(length)).saturating_add(self.download.options.room);
+        if needed > free {
+            return Err(FetchError::Space { label: self.resume.wanted().label.clone(), needed, free });
+        }
+        self.roomy = true;
+        Ok(())
+    }
+
+    fn stop_if_asked(&self) -> Result<(), FetchError> {
+        if self.download.watch.cancelled() { Err(FetchError::Cancelled) } else { Ok(()) }
+    }
+
+    fn tell(&self) {
+        self.download.watch.progress(self.resume.held_bytes(), self.resume.length());
+    }
+
+    /// Makes durable what arrived, now and then, and does not go faster than it may.
+    fn keep_pace(&mut self) -> Result<(), FetchError> {
+        let Download { pace, options, watch, .. } = self.download;
+        let mut now = pace.now();
+        if now.saturating_sub(self.synced) >= options.sync_every {
+            self.part.sync().map_err(FetchError::Sync)?;
+            now = pace.now();
+            self.synced = now;
+        }
+        if let Some(limit) = options.bytes_per_second.filter(|limit| *limit > 0) {
+            let due = Duration::from_nanos(
+                u64::try_from(u128::from(self.received) * 1_000_000_000 / u128::from(limit)).unwrap_or(u64::MAX),
+            );
+            let early = (self.started + due).saturating_sub(now);
+            if !early.is_zero() {
+                pace.wait(early, &|| watch.cancelled());
+            }
+        }
+        Ok(())
+    }
+
+    fn gave_up(&self) -> FetchError {
+        let failures = self.resume.failures().map(|(address, failure)| (address.to_owned(), failure.clone())).collect();
+        FetchError::GaveUp { label: self.resume.wanted().label.clone(), failures }
+    }
+}
+
+/// The digest of the content up to where it was taken in, in order and in whole pieces.
+#[derive(Default)]
+struct Rolling {
+    kept: Hasher,
+    length: u64,
+    /// The same, and what arrived of the piece after it.
+    ahead: Option<(Hasher, u64)>,
+}
+
+impl Rolling {
+    fn add(&mut self, at: u64, bytes: &[u8]) {
+        if at == self.length {
+            self.ahead = Some((self.kept.clone(), at));
+        }
+        match &mut self.ahead {
+            Some((hasher, length)) if *length == at => {
+                hasher.update(bytes);
+                *length += bytes.len() as u64;
+            }
+            _ => self.ahead = None,
+        }
+    }
+
+    /// The piece is complete.
+    fn keep(&mut self) {
+        if let Some((hasher, length)) = self.ahead.take() {
+            (self.kept, self.length) = (hasher, length);
+        }
+    }
+
+    /// What is there from some byte on will be another.
+    fn forget_from(&mut self, start: u64) {
+        if start < self.length {
+            *self = Self::default();
+        }
+    }
+}
+
+fn refuse_odd(wanted: &Wanted) -> Result<(), FetchError> {
+    let odd = |why: &str| Err(FetchError::Address(format!("{}: {why}", wanted.label)));
+    if wanted.addresses.is_empty() || wanted.addresses.len() > limits::MIRRORS {
+        return odd("it has no address, or too many");
+    }
+    if wanted.addresses.iter().any(|address| address.len() > limits::ADDRESS_BYTES) {
+        return odd("an address is too long");
+    }
+    if wanted.length().is_some_and(|length| length > limits::DOWNLOAD_BYTES) {
+        return odd("it is longer than anything that is fetched");
+    }
+    if let (Some(blocks), Some(size)) = (&wanted.blocks, wanted.size)
+        && blocks.length() != size
+    {
+        return odd("its size and its blocks do not agree");
+    }
+    Ok(())
+}

@@ -1,0 +1,250 @@
+//! The command line following a service manifest.
+
+use super::server::{Server, send, serve};
+use serde_json::{Value, json};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use tempfile::TempDir;
+
+/// Two versions of a tree, keys, and a device that has the first.
+pub(super) struct Place {
+    folder: TempDir,
+}
+
+impl Place {
+    pub(super) fn new() -> Self {
+        let place = Self { folder: tempfile::tempdir().unwrap() };
+        place.write("old/app", "the old application");
+        place.write("old/gone", "a file that goes");
+        place.write("new/app", "the new application");
+        place.write("new/more/file", "a file that comes");
+        place.good(&["keygen", "-o", "key"]);
+        place.device();
+        place
+    }
+
+    /// The device as it was in the beginning.
+    pub(super) fn device(&self) {
+        let _ = fs::remove_dir_all(self.path("dev"));
+        assert!(Command::new("cp").arg("-a").arg(self.path("old")).arg(self.path("dev")).status().unwrap().success());
+        self.good(&["--root", "dev", "init", "--version", "1.0.0", "--trust", "key.pub", "--owner", "no"]);
+    }
+
+    pub(super) fn path(&self, path: &str) -> PathBuf {
+        self.folder.path().join(path)
+    }
+
+    pub(super) fn write(&self, path: &str, text: &str) {
+        fs::create_dir_all(self.path(path).parent().unwrap()).unwrap();
+        fs::write(self.path(path), text).unwrap();
+    }
+
+    pub(super) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_surefoot"));
+        command.args(arguments).current_dir(self.folder.path()).stdin(Stdio::null());
+        for name in ["SUREFOOT_ROOT", "http_proxy", "https_proxy", "all_proxy", "HTTPS_PROXY", "ALL_PROXY"] {
+            command.env_remove(name);
+        }
+        command
+    }
+
+    fn run(&self, arguments: &[&str]) -> (i32, String, String) {
+        let output = self.command(arguments).output().unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+    }
+
+    #[track_caller]
+    pub(super) fn good(&self, arguments: &[&str]) -> String {
+        let (code, stdout, stderr) = self.run(arguments);
+        assert_eq!(code, 0, "{arguments:?}\n{stdout}{stderr}");
+        stdout
+    }
+
+    #[track_caller]
+    fn bad(&self, arguments: &[&str], exit: i32, code: &str) {
+        let (status, stdout, stderr) = self.run(arguments);
+        assert!(status == exit && stderr.contains(&format!("({code})")), "{arguments:?}: {status}\n{stdout}{stderr}");
+    }
+
+    #[track_caller]
+    pub(super) fn assert_same(&self, path: &str, other: &str) {
+        assert_eq!(self.good(&["diff", path, other, "--owner", "no"]), "no difference\n");
+    }
+
+    /// Builds the patch from old to new and a manifest that offers it; gives the length of the package.
+    pub(super) fn publish(&self, version: &str, folder: &Path) -> u64 {
+        let package = folder.join("up.tar.gz");
+        let build = ["build", "old", "new", "--to", version, "--format", "tar.gz", "--key", "key", "--owner", "no"];
+        let rest = ["--no-prove", "--entry", "up.json", "-o", package.to_str().unwrap()];
+        self.good(&[&build[..], &rest].concat());
+        let entry: Value = serde_json::from_slice(&fs::read(self.path("up.json")).unwrap()).unwrap();
+        let manifest = json!({"version": version, "patch": {"x86_64": entry.clone(), "aarch64": entry}});
+        fs::write(folder.join("manifest.json"), manifest.to_string()).unwrap();
+        fs::metadata(package).unwrap().len()
+    }
+
+    /// Publishes into the place itself, and gives the manifest to change.
+    pub(super) fn manifest(&self, version: &str) -> Value {
+        self.publish(version, self.folder.path());
+        serde_json::from_slice(&fs::read(self.path("manifest.json")).unwrap()).unwrap()
+    }
+
+    fn set_manifest(&self, manifest: &Value) {
+        fs::write(self.path("manifest.json"), manifest.to_string()).unwrap();
+    }
+}
+
+const FROM: [&str; 4] = ["--from", "manifest.json", "--manifest", "service"];
+
+fn device<'a>(verb: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+    [&["--root", "dev", verb], &FROM[..], more].concat()
+}
+
+#[test]
+fn check_plan_and_update_follow_a_patch_of_the_same_base() {
+    let place = Place::new();
+    place.manifest("1.0.0.1");
+    let told = place.good(&device("check", &[]));
+    assert!(told.starts_with("patch from 1.0.0 to 1.0.0.1: ") && told.contains("same base"), "{told}");
+    let told = place.good(&device("plan", &[]));
+    assert!(told.contains("replace  app\n") && told.contains("delete   gone\n"), "{told}");
+    let object: Value = serde_json::from_str(&place.good(&[&["--json"], &device("check", &[])[..]].concat())).unwrap();
+    let told = [&object["strategy"], &object["to"], &object["steps"][0]["kind"]];
+    assert_eq!(told, [&json!("patch"), &json!("1.0.0.1"), &json!("patch")]);
+    assert!(object["bytes"].as_u64().unwrap() > 0 && object["reason"].is_string());
+    place.assert_same("dev", "old");
+    let told = place.good(&[&["--json"], &device("update", &[])[..]].concat());
+    assert!(told.lines().all(|line| serde_json::from_str::<Value>(line).is_ok()), "{told}");
+    assert!(told.contains("\"phase\":\"download\"") && told.contains("\"type\":\"result\""), "{told}");
+    place.assert_same("dev", "new");
+    assert!(place.good(&device("update", &[])).starts_with("nothing to do: 1.0.0.1 is the newest version"));
+    let left: Vec<_> = fs::read_dir(place.path("dev/.surefoot/downloads")).unwrap().collect();
+    assert_eq!(left.len(), 1, "only the lock");
+    place.good(&["--root", "dev", "rollback"]);
+    place.assert_same("dev", "old");
+}
+
+#[test]
+fn another_base_or_a_wish_takes_the_full_package() {
+    let place = Place::new();
+    let full = ["build", "--full", "new", "--to", "2.0.0", "--key", "key", "--owner", "no", "-o", "full.sf"];
+    place.good(&full);
+    let mut manifest = place.manifest("1.0.0.1");
+    manifest["version"] = json!("2.0.0");
+    place.set_manifest(&manifest);
+    place.bad(&device("check", &[]), 6, "strategy.no-way");
+    manifest["packages"] =
+        json!({"full": {"url": "full.sf", "size": fs::metadata(place.path("full.sf")).unwrap().len()}});
+    place.set_manifest(&manifest);
+    assert!(place.good(&device("check", &[])).contains("do not have the same base"));
+    place.bad(&device("update", &["--max-bytes", "10"]), 5, "strategy.budget");
+    place.assert_same("dev", "old");
+    place.good(&device("update", &[]));
+    place.assert_same("dev", "new");
+
+    place.device();
+    place.good(&["build", "--full", "new", "--to", "1.0.0.1", "--key", "key", "--owner", "no", "-o", "forced.sf"]);
+    let mut manifest = place.manifest("1.0.0.1");
+    manifest["platforms"] = json!({"x86_64": {"url": "forced.sf"}, "aarch64": {"url": "forced.sf"}});
+    place.set_manifest(&manifest);
+    let told = place.good(&device("check", &["--force-full"]));
+    assert!(told.starts_with("full from 1.0.0 to 1.0.0.1: the full package was asked for"), "{told}");
+    place.good(&device("update", &["--force-full"]));
+    place.assert_same("dev", "new");
+}
+
+#[test]
+fn an_announced_version_that_the_full_package_does_not_make_is_refused() {
+    let place = Place::new();
+    place.good(&["build", "--full", "new", "--to", "1.5.0", "--key", "key", "--owner", "no", "-o", "full.sf"]);
+    place.set_manifest(&json!({"version": "2.0.0", "packages": {"full": {"url": "full.sf"}}}));
+    place.bad(&device("update", &[]), 1, "input.format");
+    fs::write(place.path("full.sf"), b"\x1f\x8b\x08 a tar.gz").unwrap();
+    place.bad(&device("update", &[]), 1, "input.format");
+    place.assert_same("dev", "old");
+}
+
+#[test]
+fn a_version_that_fails_is_not_tried_for_ever() {
+    let place = Place::new();
+    let mut manifest = place.manifest("1.0.0.1");
+    // Signed by nobody: each try ends when the package is verified.
+    for name in ["x86_64", "aarch64"] {
+        manifest["patch"][name]["signature"] = Value::Null;
+    }
+    place.set_manifest(&manifest);
+    for _ in 0..3 {
+        place.bad(&device("update", &[]), 3, "trust.unsigned");
+    }
+    let told = place.good(&device("update", &[]));
+    assert!(told.contains("1.0.0.1 is passed over: it was tried 3 times"), "{told}");
+    place.bad(&device("update", &["--again"]), 3, "trust.unsigned");
+    let told = place.good(&device("check", &["--again", "--hold", "1.0.0.1"]));
+    assert!(told.contains("it is held"), "{told}");
+    place.manifest("1.0.0.2");
+    place.good(&device("update", &[]));
+    place.assert_same("dev", "new");
+    assert!(!place.path("dev/.surefoot/attempts").exists());
+}
+
+#[test]
+fn what_is_not_what_was_published_is_refused_and_what_is_not_there_is_for_later() {
+    let place = Place::new();
+    let manifest = place.manifest("1.0.0.1");
+    fs::write(place.path("up.tar.gz"), b"something else").unwrap();
+    place.bad(&device("update", &["--retries", "0"]), 6, "source.unavailable");
+    let mut unsized_one = manifest.clone();
+    for name in ["x86_64", "aarch64"] {
+        unsized_one["patch"][name].as_object_mut().unwrap().remove("size");
+    }
+    place.set_manifest(&unsized_one);
+    place.bad(&device("update", &["--retries", "0"]), 3, "trust.digest");
+    fs::remove_file(place.path("up.tar.gz")).unwrap();
+    place.bad(&device("update", &["--retries", "0"]), 6, "source.unavailable");
+    fs::remove_file(place.path("manifest.json")).unwrap();
+    place.bad(&device("check", &[]), 6, "source.unavailable");
+    fs::write(place.path("manifest.json"), "{").unwrap();
+    place.bad(&device("check", &[]), 1, "input.format");
+    place.assert_same("dev", "old");
+}
+
+#[test]
+fn status_tells_of_a_download_that_waits() {
+    let place = Place::new();
+    fs::write(place.path("new/big"), super::noise(600_000, 1)).unwrap();
+    let manifest = place.manifest("1.0.0.1");
+    let package = fs::read(place.path("up.tar.gz")).unwrap();
+    let (text, bytes) = (manifest.to_string(), package.clone());
+    let server = Server::start(move |asked, stream| match asked.path.as_str() {
+        "/manifest.json" => send(stream, "200 OK", &[], text.as_bytes()),
+        // The first two requests are for the manifest and the package.
+        _ if asked.number < 2 => super::server::serve_up_to(asked, stream, &bytes, "\"a\"", 300_000),
+        _ if asked.number < 3 => send(stream, "404 Not Found", &[], b"none"),
+        _ => serve(asked, stream, &bytes, "\"a\""),
+    });
+    let url = server.url("manifest.json");
+    let update = ["--root", "dev", "update", "--from", &url, "--manifest", "service"];
+    place.bad(&update, 6, "source.unavailable");
+    let told = place.good(&["--root", "dev", "status"]);
+    assert!(told.contains("\ndownload  1.0.0.1: 256.00 KiB of "), "{told}");
+    let object: Value = serde_json::from_str(&place.good(&["--root", "dev", "--json", "status"])).unwrap();
+    assert_eq!(object["downloads"][0]["done"], json!(4 * 65_536));
+    assert_eq!(object["downloads"][0]["total"], json!(package.len()));
+    place.good(&update);
+    place.assert_same("dev", "new");
+    assert_eq!(server.ranges().last().unwrap().as_deref(), Some("bytes=262144-"));
+    assert!(!place.good(&["--root", "dev", "status"]).contains("download"));
+}
+
+#[test]
+fn a_mirror_helps_out() {
+    let place = Place::new();
+    place.manifest("1.0.0.1");
+    fs::create_dir(place.path("mirror")).unwrap();
+    fs::rename(place.path("up.tar.gz"), place.path("mirror/up.tar.gz")).unwrap();
+    place.bad(&device("update", &["--retries", "1"]), 6, "source.unavailable");
+    place.good(&device("update", &["--mirror", "mirror/"]));
+    place.assert_same("dev", "new");
+}

@@ -1,0 +1,295 @@
+//! Choosing the way: against brute force on small graphs, and rule by rule.
+
+use proptest::prelude::*;
+use std::collections::BTreeSet;
+use surefoot::model::{FullPackageInfo, PatchPackageInfo, ServiceManifest, Version};
+use surefoot::strategy::{
+    Catalogue, Offer, OfferKind, Policy, Prefer, Release, StrategyError, UpgradeStrategy, UpgradeStrategyManager, Way,
+};
+
+fn version(number: u32) -> Version {
+    Version::new(1, 0, 0).with_build(number)
+}
+
+fn offer(kind: OfferKind, to: u32, bytes: u64) -> Offer {
+    let name = format!("{kind:?} to {to}");
+    Offer { name, kind, to: version(to), architecture: None, bytes: Some(bytes), space: 0, apply_ms: 0 }
+}
+
+fn patch(from: u32, to: u32, bytes: u64) -> Offer {
+    offer(OfferKind::Patch(version(from)), to, bytes)
+}
+
+fn full(to: u32, bytes: u64) -> Offer {
+    offer(OfferKind::Full, to, bytes)
+}
+
+fn catalogue(releases: u32, offers: Vec<Offer>) -> Catalogue {
+    Catalogue { releases: (0..releases).map(|number| Release::new(version(number))).collect(), offers }
+}
+
+fn decide(policy: Policy, catalogue: &Catalogue, current: u32) -> Result<UpgradeStrategy, StrategyError> {
+    UpgradeStrategyManager::new(policy).decide(catalogue, version(current))
+}
+
+fn policy() -> Policy {
+    Policy::new("x86_64")
+}
+
+/// Every way without a version twice, by trying them all: bytes, milliseconds and peak of each.
+fn all_ways(catalogue: &Catalogue, policy: &Policy, current: u32, target: u32) -> Vec<(u64, u64, u64)> {
+    fn walk(
+        catalogue: &Catalogue,
+        policy: &Policy,
+        at: Version,
+        target: Version,
+        seen: &mut Vec<Version>,
+        so_far: (u64, u64, u64),
+        out: &mut Vec<(u64, u64, u64)>,
+    ) {
+        if at == target {
+            out.push(so_far);
+            return;
+        }
+        for offer in &catalogue.offers {
+            let leads = match &offer.kind {
+                OfferKind::Patch(from) | OfferKind::Blocks(from) => *from == at && !policy.force_full,
+                OfferKind::Full => true,
+            };
+            let least = catalogue.releases.iter().find(|release| release.version == offer.to).unwrap().minimum;
+            let fits = offer.architecture.as_ref().is_none_or(|name| *name == policy.architecture)
+                && least.is_none_or(|least| at >= least)
+                && !policy.hold.contains(&offer.to)
+                && !seen.contains(&offer.to);
+            if leads && fits {
+                let bytes = offer.bytes.unwrap();
+                let time = (bytes * 1000).div_ceil(policy.bytes_per_second) + offer.apply_ms;
+                seen.push(offer.to);
+                let next = (so_far.0 + bytes, so_far.1 + time, so_far.2.max(offer.space));
+                walk(catalogue, policy, offer.to, target, seen, next, out);
+                seen.pop();
+            }
+        }
+    }
+    let mut out = Vec::new();
+    walk(catalogue, policy, version(current), version(target), &mut vec![version(current)], (0, 0, 0), &mut out);
+    out
+}
+
+fn offers() -> impl Strategy<Value = Vec<Offer>> {
+    let one = (0..6_u32, 0..6_u32, 0..3_u8, 1..40_u64, 0..20_u64, 0..30_u64, 0..4_u8);
+    let one = one.prop_map(|(from, to, kind, bytes, space, apply_ms, architecture)| {
+        let kind = match kind {
+            0 => OfferKind::Full,
+            1 => OfferKind::Patch(version(from)),
+            _ => OfferKind::Blocks(version(from)),
+        };
+        let architecture = (architecture == 0).then(|| "riscv64".to_owned());
+        Offer { space, apply_ms, architecture, ..offer(kind, to, bytes) }
+    });
+    prop::collection::vec(one, 0..12)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(4000))]
+
+    #[test]
+    fn no_way_is_cheaper_than_the_one_that_is_chosen(
+        offers in offers(),
+        minimums in prop::collection::vec(prop::option::weighted(0.3, 0..6_u32), 6),
+        held in prop::collection::btree_set(0..6_u32, 0..2),
+        prefer in prop::sample::select(vec![Prefer::Bytes, Prefer::Time, Prefer::Space]),
+        max_bytes in prop::option::of(1..80_u64),
+        max_space in prop::option::of(0..20_u64),
+        force_full: bool,
+        current in 0..5_u32,
+    ) {
+        let mut catalogue = catalogue(6, offers);
+        for (release, minimum) in catalogue.releases.iter_mut().zip(&minimums) {
+            release.minimum = minimum.map(version);
+        }
+        let hold: BTreeSet<Version> = held.iter().map(|number| version(*number)).collect();
+        let policy = Policy { prefer, max_bytes, max_space, force_full, hold, bytes_per_second: 1000, ..policy() };
+        let free: Policy = Policy { max_bytes: None, max_space: None, ..policy.clone() };
+        let newer = (current + 1..6).rev().filter(|number| !held.contains(number));
+        let target = newer.clone().find(|number| !all_ways(&catalogue, &free, current, *number).is_empty());
+        let answer = decide(policy.clone(), &catalogue, current);
+        let Some(target) = target else {
+            if newer.clone().next().is_some() {
+                prop_assert!(matches!(answer, Err(StrategyError::NoWay { .. })), "{answer:?}");
+            } else {
+                prop_assert!(answer.unwrap().is_none());
+            }
+            return Ok(());
+        };
+        let all = all_ways(&catalogue, &policy, current, target);
+        let roomy: Vec<_> = all.iter().filter(|way| way.2 <= max_space.unwrap_or(u64::MAX)).collect();
+        if roomy.is_empty() {
+            prop_assert!(matches!(answer, Err(StrategyError::OverSpace { .. })), "{answer:?}");
+            return Ok(());
+        }
+        let fewest = roomy.iter().map(|way| way.0).min().unwrap();
+        let budget = max_bytes.unwrap_or(u64::MAX);
+        if fewest > budget {
+            match answer {
+                Err(StrategyError::OverBytes { needed, .. }) => prop_assert_eq!(needed.0, Some(fewest)),
+                other => prop_assert!(false, "{:?}", other),
+            }
+            return Ok(());
+        }
+        let chosen = answer.unwrap();
+        prop_assert_eq!(chosen.to, version(target));
+        // What is told of the way is true of its steps.
+        let mut at = version(current);
+        let (mut bytes, mut time, mut peak) = (0, 0, 0);
+        for step in &chosen.steps {
+            prop_assert_eq!(step.from, at);
+            at = step.to;
+            let offer = catalogue.offers.iter().filter(|offer| {
+                offer.name == step.name && offer.bytes == step.bytes && offer.to == step.to
+            });
+            let offer = offer.min_by_key(|offer| (offer.space > max_space.unwrap_or(u64::MAX), offer.apply_ms)).unwrap();
+            bytes += offer.bytes.unwrap();
+            time += (offer.bytes.unwrap() * 1000).div_ceil(1000) + offer.apply_ms;
+            peak = peak.max(offer.space);
+        }
+        prop_assert_eq!((at, chosen.bytes), (version(target), Some(bytes)));
+        prop_assert!(bytes <= budget && chosen.space <= max_space.unwrap_or(u64::MAX));
+        // No way is better, unless the budget forbids it.
+        match prefer {
+            Prefer::Bytes => prop_assert_eq!(bytes, fewest),
+            Prefer::Time => {
+                let best = roomy.iter().map(|way| (way.1, way.0)).min().unwrap();
+                prop_assert!(best.1 > budget || time <= best.0 || bytes == fewest, "{} {:?}", time, best);
+                if max_bytes.is_none() {
+                    prop_assert!(time <= best.0);
+                }
+            }
+            Prefer::Space => {
+                let least = roomy.iter().map(|way| way.2).min().unwrap();
+                let best = roomy.iter().filter(|way| way.2 == least).map(|way| way.0).min().unwrap();
+                prop_assert!(best > budget || (chosen.space == least && bytes == best), "{:?} {}", chosen, peak);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_chain_is_taken_when_it_costs_less_than_one_patch_or_the_full_package() {
+    let all = |middle| catalogue(4, vec![patch(0, 1, 10), patch(1, 3, middle), patch(0, 3, 40), full(3, 100)]);
+    let chosen = decide(policy(), &all(20), 0).unwrap();
+    assert_eq!((chosen.way, chosen.bytes, chosen.steps.len()), (Way::Chain, Some(30), 2));
+    assert_eq!(chosen.reason, "2 packages in a row take 30 bytes, the full package 100 bytes (by bytes)");
+    let chosen = decide(policy(), &all(31), 0).unwrap();
+    assert_eq!((chosen.way, chosen.bytes), (Way::Patch, Some(40)));
+    let chosen = decide(Policy { force_full: true, ..policy() }, &all(20), 0).unwrap();
+    assert_eq!((chosen.way, chosen.bytes), (Way::Full, Some(100)));
+    assert!(chosen.reason.contains("asked for"), "{}", chosen.reason);
+    let json = serde_json::to_value(decide(policy(), &all(20), 0).unwrap()).unwrap();
+    assert_eq!((json["strategy"].as_str(), json["steps"][1]["from"].as_str()), (Some("chain"), Some("1.0.0.1")));
+}
+
+#[test]
+fn missing_blocks_are_one_more_way() {
+    let blocks = offer(OfferKind::Blocks(version(0)), 1, 15);
+    let all = catalogue(2, vec![patch(0, 1, 20), full(1, 100), blocks]);
+    let chosen = decide(policy(), &all, 0).unwrap();
+    assert_eq!((chosen.way, chosen.bytes), (Way::Blocks, Some(15)));
+}
+
+#[test]
+fn a_package_that_does_not_tell_its_size_is_the_last_choice_and_never_within_a_budget() {
+    let mut unknown = patch(0, 1, 0);
+    unknown.bytes = None;
+    let both = catalogue(2, vec![unknown.clone(), full(1, u64::MAX / 2)]);
+    assert_eq!(decide(policy(), &both, 0).unwrap().way, Way::Full);
+    let alone = catalogue(2, vec![unknown]);
+    assert_eq!(decide(policy(), &alone, 0).unwrap().bytes, None);
+    let budget = Policy { max_bytes: Some(u64::MAX), ..policy() };
+    let error = decide(budget, &alone, 0).unwrap_err();
+    assert!(error.to_string().contains("an unknown number of"), "{error}");
+}
+
+#[test]
+fn channels_holds_and_attempts_choose_the_version_and_budgets_do_not() {
+    let mut all = catalogue(4, vec![full(1, 5), full(2, 5), full(3, 50)]);
+    all.releases[3].channels = vec!["beta".into()];
+    let in_channel = |channel: &str| Policy { channel: Some(channel.into()), ..policy() };
+    assert_eq!(decide(in_channel("stable"), &all, 0).unwrap().to, version(2));
+    assert_eq!(decide(in_channel("beta"), &all, 0).unwrap().to, version(3));
+    let tried = Policy { attempts: [(version(3), 3)].into(), ..policy() };
+    let chosen = decide(tried, &all, 0).unwrap();
+    assert_eq!(chosen.to, version(2));
+    assert!(chosen.reason.ends_with("1.0.0.3 is passed over: it was tried 3 times and did not stay"), "{chosen}");
+    let held = Policy { hold: [version(3), version(2)].into(), ..policy() };
+    assert_eq!(decide(held.clone(), &all, 0).unwrap().to, version(1));
+    let chosen = decide(held, &all, 1).unwrap();
+    assert!(chosen.is_none() && chosen.reason.contains("it is held"), "{chosen}");
+    let over = decide(Policy { max_bytes: Some(49), ..policy() }, &all, 0);
+    assert!(
+        matches!(over, Err(StrategyError::OverBytes { allowed: 49, .. })),
+        "not an older version instead: {over:?}"
+    );
+    assert!(decide(policy(), &all, 3).unwrap().reason.contains("newest"));
+}
+
+#[test]
+fn a_target_is_reached_or_refused_and_older_only_when_that_is_allowed() {
+    let all = catalogue(3, vec![full(0, 1), full(1, 1), full(2, 1)]);
+    let to = |number, allow_downgrade| Policy { target: Some(version(number)), allow_downgrade, ..policy() };
+    assert_eq!(decide(to(1, false), &all, 0).unwrap().to, version(1));
+    assert!(matches!(decide(to(0, false), &all, 2), Err(StrategyError::Target { .. })));
+    assert_eq!(decide(to(0, true), &all, 2).unwrap().to, version(0));
+    assert!(matches!(decide(to(9, true), &all, 2), Err(StrategyError::Target { .. })));
+    assert!(decide(to(2, false), &all, 2).unwrap().is_none());
+}
+
+#[test]
+fn what_is_too_old_goes_through_another_version_first() {
+    let mut all = catalogue(4, vec![full(2, 50), full(3, 10)]);
+    all.releases[3].minimum = Some(version(2));
+    let chosen = decide(policy(), &all, 0).unwrap();
+    assert_eq!((chosen.way, chosen.bytes), (Way::Chain, Some(60)));
+    assert_eq!(decide(policy(), &all, 2).unwrap().way, Way::Full);
+}
+
+fn service(to: &str, patch: bool, full: bool) -> ServiceManifest {
+    let mut manifest = ServiceManifest::new(to.parse().unwrap());
+    if patch {
+        let info = PatchPackageInfo { url: "p".into(), size: Some(10), ..PatchPackageInfo::default() };
+        manifest.patch.insert("x86_64".into(), info);
+    }
+    if full {
+        manifest.packages.full = Some(FullPackageInfo { url: "f".into(), size: Some(100), ..Default::default() });
+    }
+    manifest
+}
+
+#[test]
+fn the_rules_of_the_service_manifest_are_kept() {
+    for (from, to, patch, full, forced, expected) in [
+        ("1.2.3", "1.2.3", true, true, false, Some(Way::None)),
+        ("1.2.3", "1.2.3.0", true, true, false, Some(Way::None)),
+        ("1.2.3.5", "1.2.3.4", true, true, true, Some(Way::None)),
+        ("1.2.3", "1.2.3.1", true, true, false, Some(Way::Patch)),
+        ("1.2.3", "1.2.3.1", true, false, false, Some(Way::Patch)),
+        ("1.2.3", "1.2.3.1", true, true, true, Some(Way::Full)),
+        ("1.2.3", "1.2.3.1", false, true, false, Some(Way::Full)),
+        ("1.2.3", "1.2.4", true, true, false, Some(Way::Full)),
+        ("1.2.3", "1.2.4", true, false, false, None),
+        ("1.2.3", "1.2.3.1", true, false, true, None),
+        ("1.2.3", "1.2.3.1", false, false, false, None),
+    ] {
+        let manager = UpgradeStrategyManager::new(Policy { force_full: forced, ..policy() });
+        let answer = manager.decide_service(&service(to, patch, full), from.parse().unwrap());
+        let way = answer.as_ref().ok().map(|strategy| strategy.way);
+        assert_eq!(way, expected, "{from} {to} {patch} {full} {forced}: {answer:?}");
+        assert!(answer.is_ok_and(|strategy| !strategy.reason.is_empty()) || expected.is_none());
+    }
+    let poor = UpgradeStrategyManager::new(Policy { max_bytes: Some(9), ..policy() });
+    let over = poor.decide_service(&service("1.2.3.1", true, true), "1.2.3".parse().unwrap());
+    assert!(matches!(over, Err(StrategyError::OverBytes { .. })), "{over:?}");
+    let other = UpgradeStrategyManager::new(Policy::new("riscv64"));
+    let chosen = other.decide_service(&service("1.2.3.1", true, true), "1.2.3".parse().unwrap()).unwrap();
+    assert_eq!(chosen.way, Way::Full, "the patch is for another architecture");
+}
