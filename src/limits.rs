@@ -59,6 +59,8 @@ pub const TRUSTED_KEYS: usize = 64;
 pub const PACKAGE_MANIFEST: u64 = 256 << 20;
 /// Most changes of one package, and so most entries of a full one. In memory each takes at least 176 bytes.
 pub const PACKAGE_CHANGES: usize = 2_000_000;
+/// Most bytes of all files of a package together: room for what is added to that.
+pub const CONTENT_BYTES: u64 = 1 << 62;
 /// Most signatures of one package.
 pub const SIGNATURES: usize = 64;
 /// Memory that building a patch takes if nothing else is said, in bytes.
@@ -148,7 +150,7 @@ pub const ARCHIVE_CHUNK_BYTES: usize = 64 << 10;
 /// Largest header of one segment of a patch, in bytes: the files of a whole tree, named once.
 pub const PATCH_HEADER: usize = 16 << 20;
 /// Most outputs, and most sources, of one segment of a patch.
-pub const PATCH_EXTENTS: usize = 1 << 20;
+pub const PATCH_EXTENTS: usize = 1 << 18;
 /// Most packed bytes of one segment of a patch: they are in memory while it is decoded.
 pub const PATCH_BODY: u64 = 8 << 20;
 /// Most bytes that one segment of a patch makes: what is lost when it has to be decoded again.
@@ -160,9 +162,11 @@ pub const PATCH_JOINED: u64 = 256 << 10;
 /// Largest dictionary or window of a stream, and most history of one, as a power of two.
 pub const PATCH_WINDOW_LOG: u8 = 23;
 /// Largest views of a patch, unpacked, in bytes: they are in memory while it is applied.
-pub const PATCH_VIEW_BYTES: u64 = 16 << 20;
+pub const PATCH_VIEW_BYTES: u64 = 8 << 20;
 /// Most views of one patch.
 pub const PATCH_VIEWS: usize = 1 << 16;
+/// Most loaded parts and regions of all views of one patch: they are in memory while it is applied, 32 bytes each.
+pub const PATCH_PARTS: usize = 256 << 10;
 /// Most loaded parts of one view, and most regions.
 pub const PATCH_REGIONS: usize = 4096;
 /// Largest section of type information that a view rewrites, in bytes: it is in memory while it is read.

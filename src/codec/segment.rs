@@ -31,7 +31,8 @@
 use crate::codec::DecodeError;
 use crate::limits::{
     ARCHIVE_INFLATED_BYTES, PATCH_BODY, PATCH_CONTENT, PATCH_EXTENTS, PATCH_HEADER, PATCH_JOINED, PATCH_MAP,
-    PATCH_OUTPUT, PATCH_PIECES, PATCH_RECIPE, PATCH_REGIONS, PATCH_SOURCE, PATCH_TYPES, PATCH_VIEWS, PATCH_WINDOW_LOG,
+    PATCH_OUTPUT, PATCH_PARTS, PATCH_PIECES, PATCH_RECIPE, PATCH_REGIONS, PATCH_SOURCE, PATCH_TYPES, PATCH_VIEWS,
+    PATCH_WINDOW_LOG,
 };
 use crate::model::{
     COVER_STREAMS, Coder, Extent, Load, Member, Method, Pack, Part, Region, Relocation, Rule, Segment, Source, Wrapper,
@@ -197,7 +198,7 @@ pub fn decode_views(bytes: &[u8], lengths: &dyn Lengths) -> Result<Vec<Relocatio
     let count = input.count("number of views", PATCH_VIEWS)?;
     let mut views = Vec::new();
     let mut file = 0_i64;
-    let (mut entries, mut pieces) = (0, 0);
+    let (mut entries, mut pieces, mut parts) = (0, 0, 0);
     let mut shared: Option<Arc<Vec<(u64, i64)>>> = None;
     for _ in 0..count {
         file = file.checked_add(input.signed()?).ok_or_else(|| DecodeError::invalid("file of a view", "too large"))?;
@@ -213,6 +214,10 @@ pub fn decode_views(bytes: &[u8], lengths: &dyn Lengths) -> Result<Vec<Relocatio
         };
         pieces += view.pieces.len();
         (view.loads, view.regions) = take_parts(&mut input, view.length(length))?;
+        parts += view.loads.len() + view.regions.len();
+        if parts > PATCH_PARTS {
+            return Err(DecodeError::invalid("parts of views", "too many"));
+        }
         if view.regions.is_empty() {
             views.push(view);
             continue;

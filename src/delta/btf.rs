@@ -14,8 +14,8 @@ pub(super) fn each_number(bytes: &[u8], mut visit: impl FnMut(usize, u64)) {
     if magic & 0xFF_FFFF != 0x01_EB9F {
         return;
     }
-    let mut at = length as usize + offset as usize;
-    let end = (at + types as usize).min(bytes.len());
+    let mut at = (length as usize).saturating_add(offset as usize);
+    let end = at.saturating_add(types as usize).min(bytes.len());
     while at + 12 <= end {
         let Some(info) = word(at + 4) else { return };
         let (count, kind) = ((info & 0xFFFF) as usize, info >> 24 & 0x1F);

@@ -9,7 +9,6 @@ use super::preflight;
 use super::stage::Stager;
 use super::store::{self, Config, Generation};
 use super::sweep;
-use super::unpack;
 use crate::codec::{self, v1};
 use crate::error::{Code, Error};
 use crate::journal::{Journal, JournalError};
@@ -121,6 +120,10 @@ impl<V: Vfs> Engine<V> {
         if !(1..=limits::TRIAL_ATTEMPTS).contains(&request.settings.attempts) {
             return Err(Error::new(Code::Usage, format!("a trial takes 1 to {} attempts", limits::TRIAL_ATTEMPTS)));
         }
+        if request.id.is_none() {
+            // What was unpacked for another transaction would take its room.
+            self.forget_unpacked();
+        }
         let base = self.current()?;
         let policy = request.policy.unwrap_or(base.policy);
         let mut manifest = base.manifest(&self.vfs)?;
@@ -152,7 +155,7 @@ impl<V: Vfs> Engine<V> {
         let same = (&version, digest, policy) == (&base.version, base.digest, base.policy);
         if same && checked.order.is_empty() && !request.settings.trial {
             // Nothing happens, so nothing is noted, and no undo data is displaced. What was stored beforehand goes.
-            unpack::forget(&self.vfs, base.id, self.finished())?;
+            self.forget_unpacked();
             sweep::collect(&self.vfs, base.id, self.config.keep, self.finished())?;
             let to = base.version.clone();
             return Ok(Report { transaction: String::new(), from: base.version, to, steps: 0, trial: false });

@@ -5,7 +5,7 @@ use super::observer::Observer;
 use super::preflight::{self, Known};
 use super::store::Generation;
 use super::sweep;
-use super::unpack::{self, Task};
+use super::unpack::{self, Stopped, Task};
 use crate::codec::v1;
 use crate::error::{Code, Error, Finding};
 use crate::model::{Difference, Digest, Kind, Manifest, Policy, TreePath, Version};
@@ -81,7 +81,7 @@ impl<V: Vfs> Engine<V> {
         let changes = patch_changes(&promise, &recorded, &[])?;
         let before = changes.iter().map(|change| recorded.get(&change.path).cloned()).collect();
         let folder = unpack::find(&self.vfs, id, current.id, self.finished())?;
-        let spare = folder.as_ref().map_or(0, |folder| folder.bytes);
+        let spare = folder.as_ref().map_or(0, unpack::Folder::bytes);
         let checked = preflight::check(&self.vfs, &changes, before, head.policy, (&Known::new(), spare), observer)?;
         let seen = changes.iter().zip(&checked.seen);
         request.known = seen.filter_map(|(change, seen)| Some((change.path.clone(), seen.tree?.0))).collect();
@@ -93,20 +93,30 @@ impl<V: Vfs> Engine<V> {
             sizes: promise.contents().map(|content| content.size).collect(),
             memory: promise.memory(),
         };
-        let done = unpack::run(&self.vfs, folder, task, &mut segments, observer).and_then(|(slots, made)| {
-            request.changes = patch_changes(&promise, &recorded, &made)?;
-            (request.id, request.taken_slots) = (Some(slots), made.len() as u32);
-            drop(recorded);
-            self.commit(request, &mut NoPayload, observer)
-        });
-        if let Err(error) = &done
-            && !matches!(error.code(), Code::Cancelled | Code::Io)
-            && self.require_idle().is_ok()
-        {
+        let unpacked = unpack::run(&self.vfs, folder, task, &mut segments, observer);
+        let result = match unpacked {
+            Ok((slots, made)) => {
+                request.changes = patch_changes(&promise, &recorded, &made)?;
+                (request.id, request.taken_slots) = (Some(slots), made.len() as u32);
+                drop(recorded);
+                self.commit(request, &mut NoPayload, observer).map_err(Stopped::from)
+            }
+            Err(stopped) => Err(stopped),
+        };
+        result.map_err(|Stopped { error, keep }| {
             // The next try would fail in the same way, or lacks the room.
-            unpack::forget(&self.vfs, current.id, self.finished())?;
+            if !keep && self.require_idle().is_ok() {
+                self.forget_unpacked();
+            }
+            error
+        })
+    }
+
+    /// Removes what was unpacked for a transaction that is not to be tried again.
+    pub(super) fn forget_unpacked(&self) {
+        if let Err(error) = unpack::forget(&self.vfs, self.current_id(), self.finished()) {
+            tracing::warn!(error = %error, "what was unpacked before could not be removed");
         }
-        done
     }
 
     pub(super) fn finished(&self) -> Option<[u8; 16]> {

@@ -76,6 +76,7 @@ impl<'a, V: Vfs> Stock<'a, V> {
         engine.require_idle()?;
         // Removes what an earlier one has left, if a crash kept it from doing so itself.
         engine.recover(&())?;
+        engine.forget_unpacked();
         let id = engine.vfs().fresh_id()?;
         let stock = Self { engine, id, slots: 0, held: BTreeMap::new(), committed: false };
         stock.vfs().mkdir(&layout::generation(id))?;

@@ -186,8 +186,8 @@ pub(super) fn write_file<V: Vfs>(vfs: &V, at: &Place, bytes: &[u8]) -> Result<()
     for (number, chunk) in bytes.chunks(1 << 20).enumerate() {
         vfs.write_at(&file, (number as u64) << 20, chunk)?;
     }
-    drop(file);
-    sync_one(vfs, at)
+    // While it is open: an error of writing it back is told to whoever had it open then.
+    if vfs.sync_all_reports() { Ok(()) } else { vfs.sync_file(&file).map_err(|error| sync_failed(vfs, error)) }
 }
 
 /// Replaces a file by one with other content: durable, and never seen half-written.

@@ -10,7 +10,7 @@ use super::observer::{Observer, Phase, Progress};
 use super::stage::is_hole;
 use super::{store, sweep};
 use crate::codec::segment::{self, Lengths};
-use crate::codec::v1::{self, Unpacked};
+use crate::codec::v1::{self, Noted};
 use crate::delta::{self, Contents, DeltaError};
 use crate::error::{Code, Error, Finding};
 use crate::limits;
@@ -33,23 +33,29 @@ const CHUNK: usize = 64 << 10;
 pub(super) struct Folder {
     pub(super) id: Id,
     /// What an earlier try has noted.
-    done: BTreeMap<u32, u32>,
-    /// Bytes that are in its slots already.
-    pub(super) bytes: u64,
+    done: BTreeMap<u32, Noted>,
 }
 
-/// Looks for the folder that an earlier try with this package has left, and removes those of other packages.
+impl Folder {
+    /// Bytes of it that are on the disk already.
+    pub(super) fn bytes(&self) -> u64 {
+        self.done.values().map(|noted| u64::from(noted.written)).sum()
+    }
+}
+
+/// Looks for the folder that an earlier try with this package has left, and removes all others.
+///
+/// One of this session is no such folder: what it holds may be in the cache only, and whether it ever reached the disk
+/// nobody might tell.
 pub(super) fn find<V: Vfs>(vfs: &V, package: Digest, base: Id, finished: Option<Id>) -> Result<Option<Folder>, Error> {
+    let session = vfs.session()?.0;
     let mut found = None;
     for id in sweep::unpacked(vfs, base, finished)? {
-        match read(vfs, id)? {
-            Some(unpacked) if unpacked.package == package && found.is_none() => {
-                let mut bytes = 0;
-                for name in vfs.list(&layout::slots(id)).unwrap_or_default() {
-                    let at = layout::slots(id).path.join(&name).map(|path| Place { root: layout::root().root, path });
-                    bytes += at.ok().and_then(|at| vfs.stat(&at).ok()?).map_or(0, |stat| stat.size);
-                }
-                found = Some(Folder { id, done: unpacked.segments, bytes });
+        let most = v1::UNPACKED_START + 2 * limits::SEGMENTS * v1::UNPACKED_RECORD;
+        let mark = store::read_file(vfs, &layout::unpacked(id), most as u64);
+        match mark.ok().and_then(|bytes| v1::decode_unpacked(&bytes)) {
+            Some(mark) if mark.package == package && mark.session != session && found.is_none() => {
+                found = Some(Folder { id, done: mark.segments });
             }
             _ => sweep::remove_unpacked(vfs, id)?,
         }
@@ -90,11 +96,6 @@ pub(super) fn forget<V: Vfs>(vfs: &V, base: Id, finished: Option<Id>) -> Result<
     sweep::unpacked(vfs, base, finished)?.into_iter().try_for_each(|id| sweep::remove_unpacked(vfs, id))
 }
 
-fn read<V: Vfs>(vfs: &V, id: Id) -> Result<Option<Unpacked>, Error> {
-    let most = v1::UNPACKED_START + 2 * limits::SEGMENTS * v1::UNPACKED_RECORD;
-    Ok(v1::decode_unpacked(&store::read_file(vfs, &layout::unpacked(id), most as u64)?))
-}
-
 /// What is to be unpacked.
 pub(super) struct Task<'a> {
     /// The name of the package.
@@ -109,6 +110,21 @@ pub(super) struct Task<'a> {
     pub(super) memory: u64,
 }
 
+/// Why unpacking stopped.
+pub(super) struct Stopped {
+    pub(super) error: Error,
+    /// Does what was unpacked so far serve another try?
+    pub(super) keep: bool,
+}
+
+impl<E: Into<Error>> From<E> for Stopped {
+    fn from(error: E) -> Self {
+        let error = error.into();
+        let keep = matches!(error.code(), Code::Cancelled | Code::Io);
+        Self { error, keep }
+    }
+}
+
 /// Makes all contents, content `n` in slot `n`. Gives the folder, and the digest of each.
 pub(super) fn run<V: Vfs, R: Read>(
     vfs: &V,
@@ -116,7 +132,7 @@ pub(super) fn run<V: Vfs, R: Read>(
     task: Task<'_>,
     segments: &mut Segments<R>,
     observer: &dyn Observer,
-) -> Result<(Id, Vec<Digest>), Error> {
+) -> Result<(Id, Vec<Digest>), Stopped> {
     let id = vfs.fresh_id()?;
     let resumed = folder.is_some();
     let done = match folder {
@@ -124,35 +140,43 @@ pub(super) fn run<V: Vfs, R: Read>(
             vfs.rename(&layout::generation(folder.id), &layout::generation(id), crate::vfs::Rename::NoReplace)?;
             sweep::strip(vfs, id)?;
             make_ready(vfs, id, task.sizes.len())?;
+            vfs.remove_file(&layout::unpacked(id))?;
             folder.done
         }
         None => {
             vfs.mkdir(&layout::generation(id))?;
-            let start = v1::encode_unpacked(task.package, task.base.0);
-            store::write_file(vfs, &layout::unpacked(id), &start)?;
             BTreeMap::new()
         }
     };
+    let mut mark = v1::encode_unpacked(task.package, task.base.0, vfs.session()?.0);
+    for (segment, noted) in &done {
+        mark.extend(v1::encode_unpacked_segment(*segment, *noted));
+    }
+    // Not synced: it only says what was written.
+    let log = vfs.create(&layout::unpacked(id))?;
+    vfs.write_at(&log, 0, &mark)?;
     store::ensure_bare_dir(vfs, &layout::slots(id))?;
-    let at = layout::unpacked(id);
-    let log = vfs.open(&at, Access::Write)?;
-    let end = vfs.stat(&at)?.map_or(0, |stat| stat.size);
-    let records = end.saturating_sub(v1::UNPACKED_START as u64).div_ceil(v1::UNPACKED_RECORD as u64);
     let unpacker = Unpacker {
         vfs,
         id,
         old: Files::of_base(vfs, task.base.1),
         targets: task.sizes.iter().map(|_| Mutex::default()).collect(),
         compared: Mutex::default(),
-        log: Mutex::new((log, v1::UNPACKED_START as u64 + records * v1::UNPACKED_RECORD as u64)),
+        log: Mutex::new((log, mark.len() as u64)),
         made: AtomicU64::new(0),
         total: task.sizes.iter().sum(),
         resumed,
+        cut_short: AtomicBool::new(false),
         done,
         observer,
         task,
     };
-    unpacker.read_all(segments)?;
+    unpacker.read_all(segments).map_err(|error| {
+        // The name of the package stands for its bytes: they only have to be had once more.
+        let cut_short = unpacker.cut_short.load(Ordering::Relaxed);
+        let Stopped { error, keep } = error.into();
+        Stopped { error, keep: keep || cut_short }
+    })?;
     Ok((id, unpacker.digests()?))
 }
 
@@ -162,6 +186,7 @@ fn make_ready<V: Vfs>(vfs: &V, id: Id, contents: usize) -> Result<(), Error> {
     if vfs.stat(&slots)?.is_none() {
         return Ok(());
     }
+    let maker = vfs.stat(&slots)?.filter(|_| vfs.user() == 0).map(|stat| (stat.uid, stat.gid));
     let mut names = vfs.list(&slots)?;
     names.sort();
     for name in names {
@@ -170,7 +195,11 @@ fn make_ready<V: Vfs>(vfs: &V, id: Id, contents: usize) -> Result<(), Error> {
         let number = std::str::from_utf8(&name).ok().and_then(|name| name.parse::<usize>().ok());
         match vfs.stat(&at)? {
             Some(stat) if stat.kind == FileType::File && number.is_some_and(|number| number < contents) => {
-                if stat.mode & 0o600 != 0o600 {
+                // As if it were made now: who gets it is decided when it is dressed.
+                if let Some((uid, gid)) = maker.filter(|maker| *maker != (stat.uid, stat.gid)) {
+                    vfs.set_owner(&at, uid, gid)?;
+                }
+                if stat.mode != 0o600 {
                     vfs.set_mode(&at, 0o600)?;
                 }
             }
@@ -187,10 +216,12 @@ struct Unpacker<'a, V: Vfs> {
     old: Files<'a, V>,
     targets: Vec<Mutex<Target<V::File>>>,
     /// Old files whose content was compared with what is recorded.
-    compared: Mutex<HashSet<u32>>,
+    compared: Mutex<HashMap<u32, Arc<Mutex<bool>>>>,
     /// The record, and where its end is.
     log: Mutex<(V::File, u64)>,
-    done: BTreeMap<u32, u32>,
+    done: BTreeMap<u32, Noted>,
+    /// Could the package not be read to its end?
+    cut_short: AtomicBool,
     /// May there be slots with something in them?
     resumed: bool,
     made: AtomicU64,
@@ -277,9 +308,10 @@ impl<V: Vfs> Unpacker<'_, V> {
     fn read_all<R: Read>(&self, segments: &mut Segments<R>) -> Result<(), Error> {
         for (number, _) in self.task.sizes.iter().enumerate().filter(|(_, size)| **size == 0) {
             let slot = layout::slot(self.id, number as u32);
-            if !self.resumed || self.vfs.stat(&slot)?.is_none() {
-                self.vfs.create(&slot)?;
+            if self.resumed && self.vfs.stat(&slot)?.is_some() {
+                self.vfs.remove_file(&slot)?;
             }
+            self.vfs.create(&slot)?;
             lock(&self.targets[number]).digest = Some(Digest::of(b""));
         }
         // As many at a time as the memory of a small machine holds.
@@ -343,7 +375,7 @@ impl<V: Vfs> Unpacker<'_, V> {
         let mut views = Arc::new(Vec::new());
         let mut claims = Claims::default();
         let mut number = 0;
-        while let Some((promised, bytes)) = segments.next_segment()? {
+        while let Some((promised, bytes)) = self.next(segments)? {
             if promised.codec == Codec::Views {
                 let (coder, packed) = segment::decode_packed_views(&bytes).map_err(malformed)?;
                 let length = usize::try_from(promised.unpacked).unwrap_or(usize::MAX);
@@ -358,6 +390,12 @@ impl<V: Vfs> Unpacker<'_, V> {
             number += 1;
         }
         Ok(())
+    }
+
+    fn next<R: Read>(&self, segments: &mut Segments<R>) -> Result<Option<(package::Segment, Vec<u8>)>, Error> {
+        let next = segments.next_segment();
+        self.cut_short.fetch_or(next.is_err(), Ordering::Relaxed);
+        Ok(next?)
     }
 
     /// Is a segment what the manifest says of it?
@@ -375,19 +413,20 @@ impl<V: Vfs> Unpacker<'_, V> {
     fn make(&self, job: &Job) -> Result<(), Error> {
         let noted = self.done.get(&job.number);
         if let Some(noted) = noted
-            && self.read_back(&job.header, *noted)?
+            && self.read_back(&job.header, noted.checksum)?
         {
             return Ok(());
         }
         for source in &job.header.sources {
             self.compare(source.extent.file)?;
         }
-        let mut maker = Maker { unpacker: self, outputs: &job.header.outputs, at: None, checksum: 0 };
+        let mut maker = Maker { unpacker: self, outputs: &job.header.outputs, at: None, checksum: 0, written: 0 };
         let allowed = self.task.memory.saturating_sub(job.body as u64);
         delta::decode(&job.header, &job.bytes[job.body..], &self.old, &job.views, allowed, &mut maker)
             .map_err(delta_error)?;
         maker.end()?;
-        let record = v1::encode_unpacked_segment(job.number, maker.checksum);
+        let noted = Noted { checksum: maker.checksum, written: maker.written };
+        let record = v1::encode_unpacked_segment(job.number, noted);
         let mut log = lock(&self.log);
         self.vfs.write_at(&log.0, log.1, &record)?;
         log.1 += record.len() as u64;
@@ -397,7 +436,12 @@ impl<V: Vfs> Unpacker<'_, V> {
     /// Is an old file what the package starts from? Each is read once, unless that has been found out already.
     fn compare(&self, file: u32) -> Result<(), Error> {
         let path = self.old.path(file).ok_or_else(|| bad("a segment reads a file that is not there"))?;
-        if self.task.known.contains(path) || lock(&self.compared).contains(&file) {
+        if self.task.known.contains(path) {
+            return Ok(());
+        }
+        let known = Arc::clone(lock(&self.compared).entry(file).or_default());
+        let mut known = lock(&known);
+        if *known {
             return Ok(());
         }
         let at = Place::tree(path);
@@ -414,7 +458,7 @@ impl<V: Vfs> Unpacker<'_, V> {
             let message = format!("{path} is not what the package starts from");
             return Err(Error::new(Code::Changed, message).listing(vec![finding]));
         }
-        lock(&self.compared).insert(file);
+        *known = true;
         Ok(())
     }
 
@@ -552,6 +596,7 @@ struct Maker<'a, V: Vfs> {
     outputs: &'a [Extent],
     at: Option<Making<V>>,
     checksum: u32,
+    written: u32,
 }
 
 /// The output that is being written.
@@ -599,6 +644,7 @@ impl<V: Vfs> Maker<'_, V> {
         making.hole = making.fresh && is_hole(bytes);
         if !making.hole {
             self.unpacker.vfs.write_at(&making.file, making.offset, bytes)?;
+            self.written = self.written.saturating_add(bytes.len() as u32);
         }
         making.offset += bytes.len() as u64;
         self.unpacker.told(bytes.len() as u64)

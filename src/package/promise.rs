@@ -265,6 +265,11 @@ pub(super) fn check_changes(head: &Head, changes: &[Change]) -> Result<(), Packa
     if let Some(pair) = changes.windows(2).find(|pair| pair[0].path >= pair[1].path) {
         return Err(PackageError::malformed(format!("{} is out of order or given twice", pair[1].path)));
     }
+    let sizes = changes.iter().filter_map(Change::node).map(|node| node.kind.size());
+    let total = sizes.fold(0_u64, u64::saturating_add);
+    if total > limits::CONTENT_BYTES {
+        return Err(PackageError::Limit { what: "contents", most: limits::CONTENT_BYTES });
+    }
     for (index, change) in changes.iter().enumerate() {
         check_change(head, &changes[..index], change)
             .map_err(|why| PackageError::malformed(format!("{}: {why}", change.path)))?;
@@ -390,7 +395,8 @@ impl Segment {
         match self.codec {
             Codec::Stored => limits::DECODER_BYTES,
             Codec::Zstd => limits::DECODER_BYTES + self.unpacked.min(1 << limits::ZSTD_WINDOW_LOG),
-            Codec::Views | Codec::Delta | Codec::DeltaLzma => self.packed,
+            Codec::Views => self.packed + self.unpacked + (1 << limits::PATCH_WINDOW_LOG),
+            Codec::Delta | Codec::DeltaLzma => self.packed,
         }
     }
 

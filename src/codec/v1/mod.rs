@@ -15,7 +15,7 @@ pub use journal::{Method, PLAN_MAGIC, Plan, PlanHeader, Record, Recovery, Step, 
 pub use package::{Change, PACKAGE_DOMAIN, PackageKind, PackageManifest, Segment, Source};
 pub use state::{GENERATION_MAGIC, Generation};
 pub use unpacked::{
-    UNPACKED_RECORD, UNPACKED_START, Unpacked, decode_unpacked, encode_unpacked, encode_unpacked_segment,
+    Noted, UNPACKED_RECORD, UNPACKED_START, Unpacked, decode_unpacked, encode_unpacked, encode_unpacked_segment,
 };
 
 use crate::codec::{DecodeError, decode_prefix, encode_into};
