@@ -87,7 +87,9 @@ fn dialogue(kind: u8, data: &[u8]) {
             },
             Next::Ask(ask) => {
                 let end = wanted.length().or(resume.length()).unwrap_or(u64::MAX);
-                assert!(ask.address < 2 && ask.range.is_none_or(|(start, to)| start < end && to.unwrap_or(end) > start));
+                assert!(
+                    ask.address < 2 && ask.range.is_none_or(|(start, to)| start < end && to.unwrap_or(end) > start)
+                );
                 let Some(choice) = byte() else { return };
                 let (start, to) = ask.range.map_or((0, length), |(start, to)| (start, to.unwrap_or(length)));
                 let total = length + u64::from(choice & 1);
