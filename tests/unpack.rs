@@ -190,6 +190,8 @@ fn what_was_unpacked_counts_only_if_it_reads_back() {
     let stopped = start.fork();
     let stop = Stop::at(total * 9 / 10);
     apply(&mut Engine::open(stopped.clone()).unwrap(), package.as_slice(), &stop).unwrap_err();
+    stopped.sync_all().unwrap();
+    let stopped = stopped.reboot_clean();
     let slots: Vec<String> = stopped.state_listing().into_iter().filter(|path| path.contains("/slots/")).collect();
     assert!(slots.len() > 20);
     for slot in slots.iter().step_by(7) {
@@ -209,6 +211,99 @@ fn what_was_unpacked_counts_only_if_it_reads_back() {
             assert_eq!(disk.snapshot(), after.reboot_clean().snapshot(), "{damage} {slot}");
         }
     }
+}
+
+/// Gives so much of a package, and then an end.
+fn cut(package: &[u8], part: usize) -> &[u8] {
+    &package[..package.len() * part / 100]
+}
+
+/// Once a download that broke off threw away what had been unpacked of it.
+#[test]
+fn a_package_that_ends_too_early_leaves_what_it_brought_and_no_other_update_waits_for_that() {
+    let [old, new] = versions();
+    let (before, after) = (disk(&old), disk(&new));
+    let package = patch(&before, &after);
+    let manifest = recorded(&before);
+    drop(Engine::init(before.clone(), Config::default(), "1.0.0", Some(&manifest)).unwrap());
+    let start = before.reboot_clean();
+    let slots = |disk: &SimVfs| disk.state_listing().iter().filter(|path| path.contains("/slots/")).count();
+    let broken = start.fork();
+    let mut engine = Engine::open(broken.clone()).unwrap();
+    let error = apply(&mut engine, cut(&package, 80), &()).unwrap_err();
+    assert_eq!(error.code(), Code::PackageFormat);
+    let kept = slots(&broken);
+    assert!(kept > 20, "{kept}");
+    // In the same session what is in the cache proves nothing: it is made again.
+    apply(&mut engine, package.as_slice(), &()).unwrap();
+    assert_eq!(broken.snapshot(), after.reboot_clean().snapshot());
+
+    // Another update removes it, since it needs the room.
+    let broken = start.fork();
+    let mut engine = Engine::open(broken.clone()).unwrap();
+    apply(&mut engine, cut(&package, 80), &()).unwrap_err();
+    drop(engine);
+    let mut tree = surefoot::device::Tree::with(broken.clone()).unwrap();
+    tree.begin().unwrap().put("mine", &b"mine"[..]).commit().unwrap();
+    assert!(slots(&broken) <= 2, "{:?}", broken.state_listing());
+    assert_eq!(broken.state_listing().iter().filter(|path| path.ends_with("/unpacked")).count(), 0);
+}
+
+#[test]
+fn a_real_disk_and_several_threads_are_interrupted_anywhere() {
+    let [old, new] = versions();
+    let scratch = tempfile::tempdir().unwrap();
+    let target = real(&scratch.path().join("new"), &new);
+    let mut package = Vec::new();
+    for part in [0, 5, 20, 40, 60, 80, 95, 99] {
+        let root = scratch.path().join(format!("old{part}"));
+        let mut engine = real(&root, &old);
+        if package.is_empty() {
+            package = patch(engine.vfs(), target.vfs());
+        }
+        let total = Package::open(package.as_slice()).unwrap().inspect_untrusted().unwrap().payload_bytes();
+        let stop = Stop::at(total * part / 100);
+        assert_eq!(apply(&mut engine, package.as_slice(), &stop).unwrap_err().code(), Code::Cancelled, "{part}");
+        assert_eq!(apply(&mut engine, cut(&package, 50), &()).unwrap_err().code(), Code::PackageFormat, "{part}");
+        assert_eq!(engine.verify(true, &()).unwrap().findings, [], "{part}");
+        apply(&mut engine, package.as_slice(), &()).unwrap();
+        for (name, bytes) in &new {
+            assert!(std::fs::read(root.join(name)).unwrap() == *bytes, "{part}: {name}");
+        }
+    }
+}
+
+/// Where owners do not count, a slot of an earlier try could keep the owner that it was to have then.
+#[test]
+fn what_was_unpacked_belongs_to_whom_it_would_belong_now() {
+    let [old, new] = versions();
+    let (before, after) = (disk(&old), disk(&new));
+    before.chown("large", 1000, 1000);
+    let package = patch(&before, &after);
+    let manifest = recorded(&before);
+    drop(Engine::init(before.clone(), Config::default(), "1.0.0", Some(&manifest)).unwrap());
+    let start = before.reboot_clean();
+    let whole = start.fork();
+    apply(&mut Engine::open(whole.clone()).unwrap(), package.as_slice(), &()).unwrap();
+    let calls = whole.calls() - start.calls();
+    let at = Place::tree(&TreePath::parse("large").unwrap());
+    let mut kept = 0;
+    for call in (calls / 2..calls).step_by(7) {
+        let disk = start.fork();
+        disk.crash_at(disk.calls() + call);
+        let _ = Engine::open(disk.clone()).and_then(|mut engine| apply(&mut engine, package.as_slice(), &()));
+        let disk = disk.killed().reboot_clean();
+        let mut engine = Engine::open(disk.clone()).unwrap();
+        engine.recover(&()).unwrap();
+        if engine.current().unwrap().version != "1.0.0" {
+            continue;
+        }
+        kept += 1;
+        disk.chown("large", 0, 0);
+        apply(&mut engine, package.as_slice(), &()).unwrap();
+        assert_eq!(disk.stat(&at).unwrap().map(|stat| stat.uid), Some(0), "call {call}");
+    }
+    assert!(kept > 5, "{kept}");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use super::build::Options;
 use crate::codec::segment;
-use crate::delta::build::{self, FileReport, Way};
+use crate::delta::build::{self, FileReport, Inflation, Way};
 use crate::delta::{Contents as _, DeltaError, memory};
 use crate::error::{Code, Error};
 use crate::limits;
@@ -24,6 +24,10 @@ pub struct FileBuilt {
     pub way: Way,
     /// Its bytes in the package. Streams are shared, so this is its part of them by what it has put in.
     pub packed: u64,
+    /// Whether its deflated members are compared inflated. Then the lengths below are those of what is compared.
+    pub inflation: Inflation,
+    /// Bytes that are compared.
+    pub content: u64,
     /// Bytes that are copied from old content.
     pub copied: u64,
     /// Of these, bytes that differ.
@@ -119,8 +123,10 @@ fn unchanged<'a, V: Vfs>(
 fn files<V: Vfs, W: Vfs>(reports: &[FileReport], old: &Files<'_, V>, new: &Files<'_, W>) -> Vec<FileBuilt> {
     let mut all: BTreeMap<u32, FileReport> = BTreeMap::new();
     for report in reports {
-        let sum = all.entry(report.file).or_insert(FileReport { packed: 0, copied: 0, differing: 0, ..*report });
+        let sum =
+            all.entry(report.file).or_insert(FileReport { packed: 0, content: 0, copied: 0, differing: 0, ..*report });
         sum.packed += report.packed;
+        sum.content += report.content;
         sum.copied += report.copied;
         sum.differing += report.differing;
     }
@@ -130,6 +136,8 @@ fn files<V: Vfs, W: Vfs>(reports: &[FileReport], old: &Files<'_, V>, new: &Files
             size: new.length(report.file)?,
             way: report.way,
             packed: report.packed,
+            inflation: report.inflation,
+            content: report.content,
             copied: report.copied,
             differing: report.differing,
             from: report.from.and_then(|file| old.path(file)).cloned(),

@@ -137,13 +137,13 @@ const MOST_EXPENSIVE: usize = 5;
 
 /// What a file costs, and why.
 fn told(file: &FileBuilt) -> String {
-    let FileBuilt { path, size, packed, copied, differing, from, .. } = file;
+    let FileBuilt { path, size, packed, content, copied, differing, from, .. } = file;
     let from = from.as_ref().filter(|from| *from != path).map(|from| format!(" of {from}")).unwrap_or_default();
     format!(
         "{:>10} for {path}, {}: {} new, {} copied{from}, {} of that changed",
         bytes(*packed),
         bytes(*size),
-        bytes(size.saturating_sub(*copied)),
+        bytes(content.saturating_sub(*copied)),
         bytes(*copied),
         bytes(*differing)
     )

@@ -89,7 +89,8 @@ pub enum Way {
 }
 
 /// Whether the deflated members of a new file are compared inflated, and if not, why.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Inflation {
     /// It has no deflated members.
     None,
