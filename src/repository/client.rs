@@ -279,7 +279,7 @@ impl Client {
     pub fn run<E>(
         &mut self,
         fetch: &mut dyn FnMut(&Request) -> Result<Answer, E>,
-        keep: &mut dyn FnMut(&str, Option<&[u8]>) -> Result<(), E>,
+        keep: &mut Keep<'_, E>,
     ) -> Result<(), RunError<E>> {
         loop {
             match self.step().map_err(RunError::Refused)? {
@@ -590,6 +590,9 @@ impl<T> Trusted<T> {
         }
     }
 }
+
+/// Keeps the bytes of a role durably, or forgets it without any.
+pub type Keep<'a, E> = dyn FnMut(&str, Option<&[u8]>) -> Result<(), E> + 'a;
 
 /// Why [`Client::run`] has ended early.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

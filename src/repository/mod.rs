@@ -14,7 +14,7 @@ mod policy;
 mod release;
 mod signed;
 
-pub use client::{Anchor, Answer, Client, Found, Kept, Request, RunError, Step, Stored};
+pub use client::{Anchor, Answer, Client, Found, Keep, Kept, Request, RunError, Step, Stored};
 pub use metadata::{
     Body, Delegation, Delegations, FileInfo, Key, KeyValue, Role, Root, SPEC_VERSION, Snapshot, Target, Targets,
     Timestamp, check_hashes,

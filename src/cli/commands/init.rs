@@ -96,8 +96,11 @@ pub(super) fn run(asked: &Init, global: &Global, output: &Output) -> Result<(), 
     Ok(())
 }
 
-/// The root metadata among the files, and its version; and the other files.
-fn root_among(files: &[PathBuf]) -> Result<(Option<(Vec<u8>, u64)>, Vec<PathBuf>), Error> {
+/// The bytes of root metadata, and its version.
+type RootMetadata = (Vec<u8>, u64);
+
+/// The root metadata among the files; and the other files.
+fn root_among(files: &[PathBuf]) -> Result<(Option<RootMetadata>, Vec<PathBuf>), Error> {
     let (mut root, mut others) = (None, Vec::new());
     for path in files {
         let bytes = read_small(path)?;
