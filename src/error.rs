@@ -1,9 +1,10 @@
 //! The one error that callers see: a stable code, what and where, the cause, and what to do next.
 
 use crate::fetch::FetchError;
-use crate::model::{OperationsError, PackageInfoError};
+use crate::model::{OperationsError, PackageInfoError, PathError};
 use crate::package::PackageError;
 use crate::package::legacy::LegacyError;
+use crate::repository::RepositoryError;
 use crate::strategy::StrategyError;
 use crate::trust::TrustError;
 use crate::vfs::IoError;
@@ -112,6 +113,24 @@ codes! {
     Digest "trust.digest" Distrust "get the file again";
     /// The package would install an older version.
     Downgrade "trust.downgrade" Distrust "use rollback to go back, or --allow-downgrade if this is meant";
+    /// Too few of the keys that count have signed metadata of a repository.
+    Threshold "trust.threshold" Distrust "check where it comes from; if keys were changed, the publisher must sign anew with enough of them";
+    /// A key is of a type that cannot be used here.
+    KeyType "trust.key-type" Distrust "Ed25519 always works; ECDSA P-256 needs a build with the feature ecdsa";
+    /// Metadata of a repository is not valid any more.
+    Expired "trust.expired" Distrust "try again when the publisher has renewed it, check the clock of the device, or choose another --offline-policy";
+    /// Without a clock it cannot be told whether metadata of a repository is still valid.
+    NoClock "trust.clock" Distrust "set the clock, or accept the risk with --offline-policy ignore-expiry";
+    /// A repository offers older metadata than was seen before.
+    Rollback "trust.rollback" Distrust "try another mirror; if it stays so, ask the publisher";
+    /// Files of a repository do not belong together.
+    Mixed "trust.mismatch" Distrust "try again: the mirror may be half-way through a change; else try another one";
+    /// Metadata of a repository is not what it should be.
+    BadMetadata "trust.metadata" Distrust "get it again, or from another mirror; if it stays so, ask the publisher";
+    /// The device has no root of trust for this repository.
+    NoRoot "trust.no-root" Distrust "give init --trust the root metadata of the repository, or public keys that have signed it";
+    /// What the device keeps of a repository's metadata is damaged.
+    TrustDamaged "trust.damaged" Mend "see docs/operations.md, section 'Damaged trust state'";
     /// The package is for another architecture.
     Architecture "package.architecture" Tree "get the package for this architecture";
     /// Unpacking the package takes more memory than this device allows, or a coder that it does not.
@@ -156,8 +175,20 @@ codes! {
     Inodes "space.inodes" Space "free the inodes named, then try again";
     /// A declared limit would be passed.
     Limit "space.limit" Space "raise the limit, or use a smaller package";
+    /// There is a repository already.
+    RepositoryExists "repository.exists" Mend "nothing to do; repo verify shows it";
+    /// There is no repository.
+    NoRepository "repository.none" Mend "make one with repo init";
+    /// A repository has something else under this name or version, and what is published never changes.
+    Published "repository.published" Mend "publish it as another version";
+    /// A repository does not have what should be taken out of it.
+    NotPublished "repository.not-published" Mend "inspect the versions with repo verify";
+    /// A repository is not what it should be.
+    RepositoryBroken "repository.broken" Mend "see docs/operations.md; restore the files named, or publish anew";
     /// The place where a package should be cannot be read.
     Unavailable "source.unavailable" Later "try again later, or check the address";
+    /// A repository lacks a file that it must have.
+    RepositoryMissing "repository.missing" Later "try again later, or another mirror; the publisher can run repo verify";
     /// No packages lead to the version that is wanted.
     NoWay "strategy.no-way" Later "the publisher offers no way from the version that is here; see check";
     /// The way to the version that is wanted costs more than is allowed.
@@ -265,9 +296,34 @@ impl From<TrustError> for Error {
 fn trust_code(error: &TrustError) -> Code {
     match error {
         TrustError::Key { .. } | TrustError::WeakKey | TrustError::TooManyKeys(_) => Code::Key,
+        TrustError::KeyKind { .. } => Code::KeyType,
         TrustError::NoKeys => Code::NoKeys,
         TrustError::Unsigned => Code::Unsigned,
         TrustError::Malformed(_) | TrustError::Untrusted(_) | TrustError::Wrong => Code::Signature,
+    }
+}
+
+impl From<PathError> for Error {
+    fn from(error: PathError) -> Self {
+        Self::new(Code::Path, error.to_string())
+    }
+}
+
+impl From<RepositoryError> for Error {
+    fn from(error: RepositoryError) -> Self {
+        let code = match &error {
+            RepositoryError::Signatures { refused: Some(TrustError::KeyKind { .. }), .. } => Code::KeyType,
+            RepositoryError::Signatures { .. } => Code::Threshold,
+            RepositoryError::Rollback { .. } | RepositoryError::Unlisted { .. } => Code::Rollback,
+            RepositoryError::Mismatch { .. } => Code::Mixed,
+            RepositoryError::Expired { .. } => Code::Expired,
+            RepositoryError::NoClock { .. } => Code::NoClock,
+            RepositoryError::Missing { .. } => Code::RepositoryMissing,
+            RepositoryError::Anchor => Code::NoRoot,
+            RepositoryError::Damaged { .. } => Code::TrustDamaged,
+            RepositoryError::Malformed { .. } | RepositoryError::TooLong { .. } => Code::BadMetadata,
+        };
+        Self::new(code, error.to_string())
     }
 }
 

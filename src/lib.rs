@@ -22,6 +22,7 @@ pub mod model;
 pub mod package;
 #[cfg(feature = "publish")]
 pub mod publish;
+pub mod repository;
 pub mod strategy;
 pub mod transaction;
 pub mod tree;

@@ -92,6 +92,30 @@ pub const VERSION_TEXT: usize = 64;
 /// Most paths that the operations of a service manifest list.
 pub const OPERATIONS: usize = 1_000_000;
 
+/// Largest root metadata of a repository, in bytes: some hundred keys. It is read before it is trusted.
+pub const ROOT_BYTES: u64 = 512 << 10;
+/// Largest timestamp metadata, in bytes. It is read before it is trusted, at every look for an update.
+pub const TIMESTAMP_BYTES: u64 = 16 << 10;
+/// Largest snapshot metadata, in bytes, where the timestamp does not say less.
+pub const SNAPSHOT_BYTES: u64 = 2 << 20;
+/// Largest targets metadata, in bytes, where the snapshot does not say less: about 20,000 packages.
+pub const TARGETS_BYTES: u64 = 16 << 20;
+/// Most JSON values in one metadata file: memory for one is taken before the file is trusted.
+pub const METADATA_VALUES: usize = 1 << 20;
+/// Most keys, and most signatures, of one metadata file: each signature may have to be verified.
+pub const METADATA_KEYS: usize = 256;
+/// Most root metadata files that one look for an update follows, one after the other.
+pub const ROOT_ROTATIONS: u32 = 1024;
+/// Most delegated roles that one look for an update visits.
+pub const DELEGATIONS: usize = 32;
+/// Longest name of a delegated role, in bytes: escaped threefold, with version and extension, it is a file name.
+pub const ROLE_BYTES: usize = 64;
+/// Longest path of a target, in bytes.
+pub const TARGET_PATH_BYTES: usize = 1024;
+/// Most days that an offline policy tolerates expired metadata for: ten years.
+pub const GRACE_DAYS: u32 = 3650;
+/// Most channels of one package, and most versions that it may replace although they are newer.
+pub const RELEASE_NAMES: usize = 64;
 /// What a download remembers in one: lost with the process are at most so many bytes of those that arrived.
 pub const DOWNLOAD_PIECE: u64 = 64 << 10;
 /// Bytes at the start of the file that remembers a download; the pieces follow.
@@ -199,4 +223,6 @@ const _: () = assert!(TRIAL_ATTEMPTS as usize + 10 < JOURNAL_FRAMES, "a trial an
 const _: () = assert!(BLOCK_BYTES_MAX.is_multiple_of(DOWNLOAD_PIECE) && DOWNLOAD_BYTES / DOWNLOAD_PIECE <= 1 << 24);
 const _: () = assert!(ENTITY_TAG_BYTES + 2 * 1024 < DOWNLOAD_HEADER, "a header with tag and label fits its block");
 const _: () = assert!(SEGMENT_BYTES < PACKAGE_MANIFEST);
+const _: () = assert!(3 * ROLE_BYTES + 32 < NAME_BYTES, "the escaped name of a role is the name of a file");
+const _: () = assert!(TARGETS_BYTES <= SMALL_FILE && SNAPSHOT_BYTES <= SMALL_FILE, "a device reads back what it keeps");
 const _: () = assert!(1 << ZSTD_WINDOW_LOG <= 8 << 20);

@@ -22,7 +22,7 @@ const TIERS: &[&[&str]] = &[
 ];
 
 /// The modules without files, network, clock, environment and randomness.
-const PURE: &[&str] = &["model", "codec", "delta", "trust", "transaction", "strategy"];
+const PURE: &[&str] = &["model", "codec", "delta", "trust", "repository", "transaction", "strategy"];
 
 /// Files of other modules that are pure, too.
 const PURE_FILES: &[&str] =

@@ -7,6 +7,7 @@ mod documents;
 mod json;
 mod main_job;
 mod refusals;
+mod repository;
 mod service;
 mod surroundings;
 

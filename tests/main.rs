@@ -16,6 +16,7 @@ mod journal;
 mod crash;
 mod unpack;
 mod service_patch;
+mod repository;
 mod fetch;
 mod strategy;
 mod cli;

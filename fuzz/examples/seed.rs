@@ -17,12 +17,14 @@ use surefoot::model::{
 use surefoot::package::Level;
 use surefoot::package::legacy::LegacyWriter;
 use surefoot::publish::{self, build_full, build_patch};
+use surefoot::repository::{Key, add_signature};
 use surefoot::transaction::{Record, Recovery, Work};
 use surefoot::tree::Walk;
 use surefoot::trust::SecretKey;
 use surefoot::vfs::SimVfs;
 use surefoot_fuzz::container::{CODED, CONTENTS, RAW};
 use surefoot_fuzz::journal::{BARRIER, SOUND, chunk};
+use surefoot_fuzz::repository::{first_root, online_key};
 use surefoot_fuzz::transaction::{check, random};
 use surefoot_fuzz::{archive, container, patch};
 
@@ -35,6 +37,7 @@ fn main() {
     patches();
     texts();
     transactions();
+    repositories();
     downloads();
     let random: Vec<u8> = Dice(3).bytes(200);
     save("frame", "random", &random);
@@ -47,6 +50,45 @@ fn save(target: &str, name: &str, bytes: &[u8]) {
     fs::write(folder.join(name), bytes).expect("a place for the corpus");
 }
 
+fn repositories() {
+    let json = [
+        r#"{"b":[1,-2,true,null,{}],"a":"x\"\\\\\u00e9"}"#,
+        r#"[[],[[]],{"":0},18446744073709551615,-9223372036854775808]"#,
+        r#"{"a":1,"a":2}"#,
+        "1.5",
+    ];
+    json.iter().enumerate().for_each(|(number, text)| save("canonical_json", &number.to_string(), text.as_bytes()));
+    let key = online_key();
+    let timestamp = |version: u64| {
+        format!(
+            r#"{{"_type":"timestamp","spec_version":"1.0.31","version":{version},"expires":"2031-01-01T00:00:00Z","meta":{{"snapshot.json":{{"version":{version}}}}},"x-surefoot-signed":"2030-01-01T00:00:00Z"}}"#
+        )
+    };
+    let snapshot = |version: u64| {
+        format!(
+            r#"{{"_type":"snapshot","spec_version":"1.0.31","version":{version},"expires":"2031-01-01T00:00:00Z","meta":{{"targets.json":{{"version":{version}}},"team.json":{{"version":1}}}}}}"#
+        )
+    };
+    let public = Key::ed25519(&key.public());
+    let id = public.id();
+    let public = serde_json::to_string(&public).expect("a key is JSON");
+    let sum = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+    let targets = |version: u64| {
+        format!(
+            r#"{{"_type":"targets","spec_version":"1.0.31","version":{version},"expires":"2031-01-01T00:00:00Z","targets":{{"any/1.0.0/full.sf":{{"length":3,"hashes":{{"sha256":"{sum}"}},"custom":{{"surefoot":{{"version":"1.0.0","channels":["stable"],"target":"{sum}","package":"{sum}","memory_bytes":1,"space_bytes":2,"base":{{"version":"0.9.0","digest":"{sum}"}}}}}}}}}},"delegations":{{"keys":{{"{id}":{public}}},"roles":[{{"name":"team","keyids":["{id}"],"threshold":1,"terminating":false,"paths":["*/*/t?am-*"]}}]}}}}"#
+        )
+    };
+    let team = r#"{"_type":"targets","spec_version":"1.0.31","version":1,"expires":"2031-01-01T00:00:00Z","targets":{}}"#;
+    save("repository_metadata", "root", &first_root());
+    for (name, text) in [("timestamp", timestamp(1)), ("snapshot", snapshot(1)), ("targets", targets(1))] {
+        let text = format!("{{\"signatures\":[],\"signed\":{text}}}");
+        save("repository_metadata", name, &add_signature(name, text.as_bytes(), &key).expect("good metadata"));
+    }
+    let look = |version| [String::new(), timestamp(version), snapshot(version), targets(version), team.into()];
+    let join = |parts: &[String]| parts.iter().map(String::as_bytes).collect::<Vec<_>>().join(&0xff);
+    save("repository_client", "look", &join(&look(1)));
+    save("repository_client", "two", &join(&[look(1).to_vec(), look(2).to_vec()].concat()));
+    save("repository_client", "back", &join(&[look(2).to_vec(), look(1).to_vec()].concat()));
 fn downloads() {
     save("download", "range", b"\x00bytes 0-9/10");
     save("download", "tag", b"\x00\"1f-a\"");

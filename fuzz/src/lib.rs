@@ -3,5 +3,6 @@
 pub mod archive;
 pub mod container;
 pub mod journal;
+pub mod repository;
 pub mod patch;
 pub mod transaction;

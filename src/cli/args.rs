@@ -1,5 +1,6 @@
 //! What can be asked for.
 
+use super::repo_args::Repo;
 use crate::device::{PackageSettings, Settings, VerifyDepth};
 use crate::limits;
 use crate::model::Policy;
@@ -50,10 +51,12 @@ pub(super) enum Command {
     Diff(Diff),
     /// Build a package from two trees, or a full one from one
     Build(Build),
-    /// Add a signature to a package
+    /// Add a signature to a package, or to root metadata
     Sign(Sign),
     /// Show what a package is and does
     Inspect(Inspect),
+    /// Publish packages in a repository that any web server can serve
+    Repo(Repo),
     /// Take a tree under care, as some version
     Init(Init),
     /// Apply a package
@@ -94,6 +97,7 @@ impl Command {
             Self::Build(_) => "build",
             Self::Sign(_) => "sign",
             Self::Inspect(_) => "inspect",
+            Self::Repo(Repo { what }) => what.name(),
             Self::Init(_) => "init",
             Self::Apply(_) => "apply",
             Self::Check(_) => "check",
@@ -231,7 +235,7 @@ impl From<Effort> for Level {
 
 #[derive(Debug, Args)]
 pub(super) struct Sign {
-    /// The package
+    /// The package, or root metadata of a repository
     pub(super) package: PathBuf,
     /// The secret key
     #[arg(long, value_name = "FILE")]
@@ -255,7 +259,7 @@ pub(super) struct Init {
     /// The version that the tree is
     #[arg(long, value_name = "VERSION")]
     pub(super) version: String,
-    /// A file with public keys that packages may be signed by; may be given again
+    /// A file with public keys that packages may be signed by, or root metadata of a repository; may be given again
     #[arg(long, value_name = "FILE")]
     pub(super) trust: Vec<PathBuf>,
     /// How many updates can be rolled back after they were confirmed

@@ -11,6 +11,7 @@ mod managed;
 mod output;
 mod progress;
 mod prove;
+mod repo_args;
 mod service;
 
 use args::{Arguments, Command};

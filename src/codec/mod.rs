@@ -2,8 +2,10 @@
 //!
 //! [`v1`] holds the wire types of format 1, which never change: their field and variant order *is* the format
 //! (`docs/formats/`). [`frame`] is the layout of the journal file, [`segment`] that of
-//! a patch. This is the only folder that names `bincode`.
+//! a patch, [`canonical_json`] what signatures of repositories are made over. This is the only folder that names
+//! `bincode`.
 
+pub mod canonical_json;
 pub mod frame;
 pub mod segment;
 pub mod v1;

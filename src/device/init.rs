@@ -4,6 +4,7 @@ use super::engine::{Engine, lock};
 use super::history::{self, HistoryEntry};
 use super::layout;
 use super::store::{self, Config, Generation};
+use super::trust;
 use crate::codec::v1;
 use crate::error::{Code, Error};
 use crate::journal::Journal;
@@ -14,6 +15,17 @@ impl<V: Vfs> Engine<V> {
     /// Takes a tree under care: writes its state directory. `manifest` is what it holds; without it nothing is
     /// recorded, and only what transactions touch is known.
     pub fn init(vfs: V, config: Config, version: &str, manifest: Option<&Manifest>) -> Result<Self, Error> {
+        Self::init_trusting(vfs, config, version, manifest, None)
+    }
+
+    /// [`Engine::init`], and this root metadata of a repository is where its trust begins.
+    pub fn init_trusting(
+        vfs: V,
+        config: Config,
+        version: &str,
+        manifest: Option<&Manifest>,
+        root: Option<&[u8]>,
+    ) -> Result<Self, Error> {
         let lock = lock(&vfs)?;
         if vfs.stat(&layout::journal())?.is_some() {
             return Err(Error::new(Code::Initialised, "the tree is under surefoot's care already"));
@@ -64,6 +76,7 @@ impl<V: Vfs> Engine<V> {
             // The state directory has just been made in it.
             vfs.set_mtime(&Place::tree(&TreePath::root()), root.metadata.mtime)?;
         }
+        trust::provision(&vfs, root)?;
         Journal::create(&vfs, &layout::journal_new(), vfs.fresh_id()?, id)?;
         store::sync_one(&vfs, &layout::journal_new())?;
         vfs.sync_all().map_err(|error| store::sync_failed(&vfs, error))?;

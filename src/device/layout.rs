@@ -7,6 +7,7 @@
 //! history                    what happened, a JSON object a line
 //! index                      stat cache: sizes, times and digests of files
 //! poison                     a sync failed in the session named in it
+//! trust/<role>.json          metadata of the repository that is believed: of each role the newest
 //! attempts                   how often each version was tried (JSON)
 //! downloads/lock             locked by the process that fetches
 //! downloads/<id>.part        bytes of a content, each at its place
@@ -21,7 +22,8 @@
 //! set-aside/<id>-<folder>-<n> what a sweep found there and did not know; never deleted
 //! ```
 
-use crate::model::TreePath;
+use crate::model::{PathError, TreePath};
+use crate::repository::stored_name;
 use crate::vfs::{Place, RootId};
 
 /// The usual name of the state directory, inside the tree. No package may hold an entry of this name at the top.
@@ -111,6 +113,26 @@ pub(super) fn download_id(name: &[u8]) -> Option<Id> {
 
 pub(super) fn scratch() -> Place {
     at("scratch")
+}
+
+pub(super) fn trust() -> Place {
+    at("trust")
+}
+
+/// The metadata of a role: its name ends in `.json`.
+pub(super) fn trust_of(role: &str) -> Place {
+    at(&format!("trust/{}", stored_name(role)))
+}
+
+pub(super) fn trust_new() -> Place {
+    at("trust/new")
+}
+
+/// Whatever has this name there.
+pub(super) fn trust_named(name: &[u8]) -> Result<Place, PathError> {
+    let mut place = trust();
+    place.path = place.path.join(name)?;
+    Ok(place)
 }
 
 pub(super) fn manifests() -> Place {

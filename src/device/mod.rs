@@ -29,6 +29,7 @@ mod stock;
 mod store;
 mod sweep;
 mod tree;
+mod trust;
 mod unpack;
 
 pub use attempts::Attempts;

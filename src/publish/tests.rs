@@ -18,7 +18,7 @@ fn tree_of(files: &[(&str, &str, u32)], twin: bool) -> Tree {
     let root = Entry { path: TreePath::root(), node: Node::new(Kind::Directory, metadata(0o755)) };
     let mut entries = vec![root];
     for (name, text, mode) in files {
-        disk.write_file(name, text.as_bytes().to_vec());
+        disk.write_file(name, text.as_bytes());
         let kind = Kind::File { size: text.len() as u64, digest: Digest::of(text.as_bytes()) };
         entries.push(Entry { path: path(name), node: Node::new(kind, metadata(*mode)) });
     }
@@ -132,9 +132,9 @@ fn a_tree_that_is_not_as_recorded_gives_no_package() {
     let refused = |old: &Tree, new: &Tree| build(old, new).map(drop).map_err(|e| (e.code(), e.to_string()));
     assert_eq!(refused(&old, &new), Ok(()));
     let changed = |name: &str| Err((Code::Foreign, format!("{name} was changed while the package was built")));
-    new.1.write_file("b", b"TWO".to_vec());
+    new.1.write_file("b", b"TWO");
     assert_eq!(refused(&old, &new), changed("b"));
-    new.1.write_file("b", b"two".to_vec());
+    new.1.write_file("b", b"two");
     old.1.write_file("a", text.to_uppercase().into_bytes());
     assert_eq!(refused(&old, &new), changed("a"));
     old.1.write_file("a", text.clone().into_bytes());

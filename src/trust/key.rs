@@ -85,6 +85,11 @@ impl PublicKey {
         Self::strong(key)
     }
 
+    /// The 32 bytes of RFC 8032.
+    pub fn to_bytes(&self) -> [u8; 32] {
+        self.0.to_bytes()
+    }
+
     fn strong(key: VerifyingKey) -> Result<Self, TrustError> {
         if key.is_weak() { Err(TrustError::WeakKey) } else { Ok(Self(key)) }
     }

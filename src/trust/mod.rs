@@ -1,14 +1,18 @@
-//! Who may change a tree: Ed25519 keys, signatures, and the set of keys that is trusted.
+//! Who may change a tree: Ed25519 keys, signatures, the set of keys that is trusted, and keys of a repository's roles.
 //!
 //! Everything here works on bytes; no file, clock or source of randomness is touched.
 
+#[cfg(feature = "ecdsa")]
+mod ecdsa;
 mod key;
 mod keyring;
+mod role_key;
 mod signature;
 
 pub use ed25519_dalek::pkcs8::spki::der::zeroize::Zeroizing;
 pub use key::{PublicKey, SecretKey};
 pub use keyring::{Keyring, StreamVerifier};
+pub use role_key::{RoleKey, hex, unhex};
 pub use signature::Signature;
 
 use crate::model::Digest;
@@ -27,6 +31,14 @@ pub enum TrustError {
     /// A public key under which anybody can make signatures.
     #[error("the public key is weak")]
     WeakKey,
+    /// A public key of a kind that cannot be used here.
+    #[error("a key of type {kind:?} with scheme {scheme:?} is not supported")]
+    KeyKind {
+        /// Its type, as TUF names it.
+        kind: String,
+        /// Its scheme.
+        scheme: String,
+    },
     /// More keys than [`crate::limits::TRUSTED_KEYS`].
     #[error("more than {0} keys are trusted")]
     TooManyKeys(usize),

@@ -27,7 +27,7 @@ fn normal(value: &Value) -> String {
             }
             Value::String(text) => match key {
                 "id" | "key" | "keys" | "target" | "base" | "digest" | "signers" | "signer" | "claimed_signers"
-                | "plan" | "transaction" | "session" | "hash" | "signature" => key.into(),
+                | "plan" | "transaction" | "session" | "hash" | "signature" | "expires" => key.into(),
                 "at" | "root" | "message" | "hint" | "causes" | "phase" | "text" | "package" | "path" | "from"
                 | "code" | "files" | "directories" | "fate" | "act" => key.into(),
                 _ => text.clone().into(),
@@ -55,6 +55,7 @@ fn every_object_is_in_the_manual_and_the_manual_tells_of_no_other() {
     let full = ["build", "--full", "new", "--to", "1.0.0.1", "--owner", "no", "-o", "full.sf"];
     let service = ["build", "old", "new", "--to", "1.0.0.1", "--owner", "no", "--format", "tar.gz", "--key", "key"];
     place.copy("dev", "dev2");
+    place.copy("old", "spare");
     place.copy("dev", "dev3");
     place.good(&[&service[..], &["-o", "up.tar.gz", "--entry", "signed.json"]].concat());
     let entry: Value = serde_json::from_str(&place.read("signed.json")).unwrap();
@@ -105,6 +106,17 @@ fn every_object_is_in_the_manual_and_the_manual_tells_of_no_other() {
         device(&["verify", "--bogus"]),
         vec!["crashtest", "up.sf", "--base", "old", "--profile", "posix", "--max-states", "200"],
         vec!["crashtest", "up.sf", "--base", "old", "--profile", "posix", "--max-states", "9000", "--ignore-sync", "0"],
+        vec!["repo", "init", "REPO", "--key", "key"],
+        vec!["repo", "init", "REPO2", "--root-key", "key.pub", "--key", "key.pub", "--draft", "root.json"],
+        vec!["sign", "root.json", "--key", "key"],
+        vec!["repo", "add", "REPO", "full.sf", "up.sf", "--key", "key"],
+        vec!["--root", "spare", "init", "--version", "1.0.0", "--owner", "no", "--trust", "REPO/metadata/1.root.json"],
+        vec!["repo", "rotate", "REPO", "--key", "key", "--online-key", "k2"],
+        vec!["repo", "expire", "REPO", "--key", "k2", "--key", "key", "--targets"],
+        vec!["repo", "verify", "REPO"],
+        vec!["repo", "mirror", "REPO", "MIRROR"],
+        vec!["repo", "remove", "REPO", "1.0.0.1", "--key", "k2", "--key", "key"],
+        vec!["repo", "gc", "REPO", "--keep", "0"],
         vec!["completions", "bash"],
         vec!["man"],
         vec!["man", "."],

@@ -13,6 +13,7 @@ use surefoot::model::{
     Digest, Entry, Kind, Manifest, ManifestChange, Metadata, Node, PatchPackageInfo, Policy, Time, TreePath,
 };
 use surefoot::package::{Change, Codec, Head, Level, Outline, Package, Source, Start, write_package, write_patch};
+use surefoot::repository::{Key, Release, ReleaseKind, Signed, Timestamp, sign};
 use surefoot::transaction::{Method, Plan, Step};
 use surefoot::trust::{Keyring, PublicKey, SecretKey};
 
@@ -33,6 +34,7 @@ pub(super) fn all() -> BTreeMap<&'static str, String> {
     index(&mut out);
     download(&mut out);
     texts(&mut out);
+    repository(&mut out);
     out
 }
 
@@ -57,6 +59,37 @@ fn manifests(out: &mut BTreeMap<&'static str, String>) {
     out.insert("manifest-delta", hex(&bytes));
     let after = manifest.with(changes).unwrap();
     out.insert("tree-digest-after-delta", format!("{}\n", v1::tree_digest(&after)));
+}
+
+fn repository(out: &mut BTreeMap<&'static str, String>) {
+    let mut release = Release {
+        path: String::new(),
+        bytes: 3,
+        digest: Digest::of(b"abc"),
+        version: "1.0.0".parse().unwrap(),
+        architecture: None,
+        channels: vec!["stable".into()],
+        kind: ReleaseKind::Full,
+        target: Digest([1; 32]),
+        package: Digest([2; 32]),
+        memory_bytes: 1 << 20,
+        space_bytes: 4096,
+        downgrade_from: Vec::new(),
+        notes: String::new(),
+    };
+    release.path = release.usual_path();
+    assert_eq!(Release::read("any/1.0.0/full.sf", &release.to_target()).unwrap(), Some(release.clone()));
+    out.insert("repository-target", format!("{}\n", serde_json::to_string(&release.to_target()).unwrap()));
+    let timestamp: Timestamp = serde_json::from_str(
+        r#"{"_type":"timestamp","spec_version":"1.0.31","version":1,"expires":"2030-01-01T00:00:00Z",
+            "x-surefoot-signed":"2029-12-02T00:00:00Z","meta":{"snapshot.json":{"version":1}}}"#,
+    )
+    .unwrap();
+    let key = SecretKey::generate([7; 32]);
+    let bytes = sign(&timestamp, &[&key]).unwrap();
+    let read: Signed<Timestamp> = Signed::parse("timestamp.json", &bytes).unwrap();
+    assert!(read.body == timestamp && read.is_signed_by(&Key::ed25519(&key.public())));
+    out.insert("repository-timestamp", format!("{}\n", String::from_utf8(bytes).unwrap()));
 }
 
 fn journal(out: &mut BTreeMap<&'static str, String>) {

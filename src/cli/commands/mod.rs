@@ -17,6 +17,7 @@ mod keygen;
 mod man;
 mod plan;
 mod recover;
+mod repo;
 mod rollback;
 mod sign;
 mod status;
@@ -41,6 +42,7 @@ pub(super) fn run(arguments: &Arguments, output: &Output) -> Result<(), Error> {
         Command::Build(asked) => build::run(asked, output),
         Command::Sign(asked) => sign::run(asked, output),
         Command::Inspect(asked) => inspect::run(asked, output),
+        Command::Repo(asked) => repo::run(asked, output),
         Command::Init(asked) => init::run(asked, global, output),
         Command::Apply(asked) => apply::run(asked, global, output),
         Command::Check(asked) => check::run(asked, global, output),

@@ -1,0 +1,209 @@
+//! What can be asked for of a repository.
+
+use crate::limits;
+use clap::{Args, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+#[derive(Debug, Args)]
+pub(super) struct Repo {
+    #[command(subcommand)]
+    pub(super) what: RepoCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum RepoCommand {
+    /// Make a repository; one key for everything will do
+    Init(RepoInit),
+    /// Publish packages
+    Add(RepoAdd),
+    /// Take versions out of the repository
+    Remove(RepoRemove),
+    /// Publish the next root metadata, with other keys
+    Rotate(RepoRotate),
+    /// Sign metadata anew, so that it is valid for its time again
+    Expire(RepoExpire),
+    /// Verify the metadata and every byte of every package
+    Verify(RepoVerify),
+    /// Remove what nothing leads to any more
+    Gc(RepoGc),
+    /// Copy a repository to another directory, or bring the copy up to date
+    Mirror(RepoMirror),
+}
+
+impl RepoCommand {
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::Init(_) => "repo init",
+            Self::Add(_) => "repo add",
+            Self::Remove(_) => "repo remove",
+            Self::Rotate(_) => "repo rotate",
+            Self::Expire(_) => "repo expire",
+            Self::Verify(_) => "repo verify",
+            Self::Gc(_) => "repo gc",
+            Self::Mirror(_) => "repo mirror",
+        }
+    }
+}
+
+/// Whose keys count for which role. A secret key also signs.
+#[derive(Debug, Args)]
+pub(super) struct Keys {
+    /// A key of every role that has no other; may be given again
+    #[arg(long, value_name = "FILE")]
+    pub(super) key: Vec<PathBuf>,
+    /// A key of the root role, secret or public; may be given again
+    #[arg(long, value_name = "FILE")]
+    pub(super) root_key: Vec<PathBuf>,
+    /// A key of the targets role, secret or public; may be given again
+    #[arg(long, value_name = "FILE")]
+    pub(super) targets_key: Vec<PathBuf>,
+    /// A key of snapshot and timestamp, secret or public; may be given again
+    #[arg(long, value_name = "FILE")]
+    pub(super) online_key: Vec<PathBuf>,
+    /// How many root keys must sign [default: more than half of several]
+    #[arg(long, value_name = "N")]
+    pub(super) root_threshold: Option<u64>,
+    /// How many targets keys must sign
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(super) targets_threshold: u64,
+}
+
+/// Roots that are signed elsewhere.
+#[derive(Debug, Args)]
+pub(super) struct Offline {
+    /// Write the root metadata there, to be signed, and publish nothing
+    #[arg(long, value_name = "FILE", conflicts_with = "root_file")]
+    pub(super) draft: Option<PathBuf>,
+    /// Publish this root metadata, which has been signed
+    #[arg(long = "root-metadata", value_name = "FILE", id = "root_file")]
+    pub(super) root_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RepoInit {
+    /// The directory; it is made if it is missing
+    pub(super) repository: PathBuf,
+    #[command(flatten)]
+    pub(super) keys: Keys,
+    #[command(flatten)]
+    pub(super) offline: Offline,
+    /// For how many days metadata of a role is valid: root=730, targets=365, snapshot=90, timestamp=30
+    #[arg(long, value_name = "ROLE=DAYS", value_parser = lifetime)]
+    pub(super) days: Vec<(RoleName, u32)>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RepoAdd {
+    /// The directory
+    pub(super) repository: PathBuf,
+    /// The packages
+    #[arg(required = true)]
+    pub(super) packages: Vec<PathBuf>,
+    /// A secret key of targets, snapshot or timestamp; may be given again
+    #[arg(long, value_name = "FILE", required = true)]
+    pub(super) key: Vec<PathBuf>,
+    /// A channel that they are in; may be given again
+    #[arg(long, value_name = "NAME", default_value = "stable")]
+    pub(super) channel: Vec<String>,
+    /// A newer version that they may be installed over; may be given again
+    #[arg(long, value_name = "VERSION")]
+    pub(super) downgrade_from: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RepoRemove {
+    /// The directory
+    pub(super) repository: PathBuf,
+    /// The versions
+    #[arg(required = true)]
+    pub(super) versions: Vec<String>,
+    /// A secret key of targets, snapshot or timestamp; may be given again
+    #[arg(long, value_name = "FILE", required = true)]
+    pub(super) key: Vec<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RepoRotate {
+    /// The directory
+    pub(super) repository: PathBuf,
+    /// A secret key that signs, of before or from now on; may be given again
+    #[arg(long, value_name = "FILE")]
+    pub(super) key: Vec<PathBuf>,
+    /// A key that the root role has from now on, secret or public; may be given again [default: as before]
+    #[arg(long, value_name = "FILE")]
+    pub(super) root_key: Vec<PathBuf>,
+    /// A key that the targets role has from now on, secret or public; may be given again [default: as before]
+    #[arg(long, value_name = "FILE")]
+    pub(super) targets_key: Vec<PathBuf>,
+    /// A key that snapshot and timestamp have from now on; may be given again [default: as before]
+    #[arg(long, value_name = "FILE")]
+    pub(super) online_key: Vec<PathBuf>,
+    /// How many root keys must sign [default: more than half of several]
+    #[arg(long, value_name = "N")]
+    pub(super) root_threshold: Option<u64>,
+    /// How many targets keys must sign
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(super) targets_threshold: u64,
+    #[command(flatten)]
+    pub(super) offline: Offline,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RepoExpire {
+    /// The directory
+    pub(super) repository: PathBuf,
+    /// A secret key; may be given again
+    #[arg(long, value_name = "FILE", required = true)]
+    pub(super) key: Vec<PathBuf>,
+    /// Sign the targets metadata anew as well, not only snapshot and timestamp
+    #[arg(long)]
+    pub(super) targets: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RepoVerify {
+    /// The directory
+    pub(super) repository: PathBuf,
+    /// The root metadata where trust begins [default: the first one of the repository]
+    #[arg(long, value_name = "FILE")]
+    pub(super) trust: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RepoGc {
+    /// The directory
+    pub(super) repository: PathBuf,
+    /// How many earlier versions of the metadata stay, with what they lead to
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    pub(super) keep: u32,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RepoMirror {
+    /// The repository
+    pub(super) source: PathBuf,
+    /// The copy; it is made if it is missing
+    pub(super) copy: PathBuf,
+    /// The root metadata where trust begins, for a new copy [default: the first one of the repository]
+    #[arg(long, value_name = "FILE")]
+    pub(super) trust: Option<PathBuf>,
+    /// What to do about expired metadata: strict, grace:DAYS, ignore-expiry
+    #[arg(long, value_name = "POLICY", default_value = "strict")]
+    pub(super) offline_policy: crate::repository::OfflinePolicy,
+}
+
+/// A role at the top.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum RoleName {
+    Root,
+    Targets,
+    Snapshot,
+    Timestamp,
+}
+
+fn lifetime(text: &str) -> Result<(RoleName, u32), String> {
+    let (role, days) = text.split_once('=').ok_or("write it like timestamp=30")?;
+    let days = days.parse().ok().filter(|days| (1..=limits::GRACE_DAYS).contains(days));
+    let days = days.ok_or_else(|| format!("from 1 to {} days", limits::GRACE_DAYS))?;
+    Ok((RoleName::from_str(role, false)?, days))
+}

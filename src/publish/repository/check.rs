@@ -1,0 +1,293 @@
+//! A repository as a whole: is it what it should be, what nobody needs any more, and a copy elsewhere.
+
+use super::{Publisher, lock, look, metadata_place, place, read};
+use crate::error::{Code, Error, Finding};
+use crate::limits;
+use crate::model::{Difference, TreePath};
+use crate::repository::{
+    Anchor, Answer, Client, Clock, METADATA_DIRECTORY, Moment, OfflinePolicy, Request, Root, RunError, Signed, Stored,
+    TARGETS_DIRECTORY, Target, Targets, blob_name, metadata_name, role,
+};
+use crate::tree::hash_file;
+use crate::vfs::{Access, FileType, Place, Vfs};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What a repository is, and what is wrong with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Findings {
+    /// Version of the root metadata.
+    pub root: u64,
+    /// Version of the timestamp metadata.
+    pub timestamp: u64,
+    /// Number of packages.
+    pub packages: usize,
+    /// Bytes of all packages.
+    pub bytes: u64,
+    /// When metadata of the roles at the top expires, the first one first.
+    pub expires: Vec<(Moment, &'static str)>,
+    /// Packages that are not there, or not what they should be.
+    pub problems: Vec<Finding>,
+}
+
+/// What was removed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Removed {
+    /// Files of metadata.
+    pub metadata: usize,
+    /// Packages.
+    pub packages: usize,
+    /// Bytes of both.
+    pub bytes: u64,
+}
+
+/// Verifies a repository from this root metadata on, from its own first one without any, and every byte of its
+/// packages. Takes no lock and changes nothing.
+pub fn verify_repository<V: Vfs>(vfs: &V, root: Option<&[u8]>) -> Result<Findings, Error> {
+    let root = first_root(vfs, root)?;
+    let client = look(vfs, &root, Clock::Unknown, OfflinePolicy::IgnoreExpiry)?;
+    let mut expires = Vec::new();
+    expires.extend(client.root().map(|root| (root.expires, role::ROOT)));
+    expires.extend(client.targets().map(|targets| (targets.expires, role::TARGETS)));
+    expires.extend(client.snapshot().map(|snapshot| (snapshot.expires, role::SNAPSHOT)));
+    expires.extend(client.timestamp().map(|timestamp| (timestamp.expires, role::TIMESTAMP)));
+    expires.sort();
+    let mut problems: Vec<Finding> = Vec::new();
+    let (mut packages, mut bytes) = (0, 0);
+    for (path, target) in all_targets(&client) {
+        packages += 1;
+        bytes += target.length;
+        let at = blob_place(&path, &target)?;
+        let difference = match vfs.stat(&at)?.filter(|stat| stat.kind == FileType::File) {
+            None => Difference::Missing,
+            Some(stat) if stat.size != target.length => Difference::Content,
+            Some(_) if Some(hash_file(vfs, &at)?.1) != target.digest() => Difference::Content,
+            Some(_) => continue,
+        };
+        problems.push(Finding { path: at.path, difference });
+    }
+    let root = client.root().map_or(0, |root| root.version);
+    let timestamp = client.timestamp().map_or(0, |timestamp| timestamp.version);
+    Ok(Findings { root, timestamp, packages, bytes, expires, problems })
+}
+
+impl<V: Vfs> Publisher<V> {
+    /// Removes what nothing leads to any more: packages that neither the newest targets nor so many earlier versions of
+    /// them name, and metadata older than these. Root metadata stays for ever.
+    ///
+    /// A device in the middle of a look or a download may need what the last timestamps led to.
+    pub fn collect_garbage(&mut self, keep: u32) -> Result<Removed, Error> {
+        let mut removed = Removed::default();
+        let mut needed: BTreeSet<TreePath> = BTreeSet::new();
+        let mut need = |targets: &Targets| -> Result<(), Error> {
+            for (path, target) in &targets.targets {
+                needed.insert(blob_place(path, target)?.path);
+            }
+            Ok(())
+        };
+        need(&self.targets)?;
+        for (name, at) in files(&self.vfs, &place(METADATA_DIRECTORY)?)? {
+            let parts = name.split_once('.').and_then(|(number, rest)| Some((number.parse::<u64>().ok()?, rest)));
+            let old = match parts {
+                Some((_, "root.json")) => false,
+                Some((version, "snapshot.json")) => version + u64::from(keep) < self.snapshot.version,
+                Some((version, rest)) => {
+                    let current = self.snapshot.meta.get(rest).map_or(u64::MAX, |info| info.version);
+                    let old = version.saturating_add(keep.into()) < current;
+                    if !old && let Some(bytes) = read(&self.vfs, &at, limits::TARGETS_BYTES)? {
+                        // What a publisher that was killed has left may be anything.
+                        if let Ok(targets) = Signed::<Targets>::parse(&name, &bytes) {
+                            need(&targets.body)?;
+                        }
+                    }
+                    old
+                }
+                None => name == ".new",
+            };
+            if old {
+                removed.bytes += self.remove_file(&at)?;
+                removed.metadata += 1;
+            }
+        }
+        self.collect_below(&place(TARGETS_DIRECTORY)?, &needed, &mut removed)?;
+        self.vfs.sync_all()?;
+        Ok(removed)
+    }
+
+    fn collect_below(&self, at: &Place, needed: &BTreeSet<TreePath>, removed: &mut Removed) -> Result<bool, Error> {
+        let mut empty = true;
+        for (_, at) in entries(&self.vfs, at)? {
+            match self.vfs.stat(&at)?.map(|stat| stat.kind) {
+                Some(FileType::Directory) if self.collect_below(&at, needed, removed)? => self.vfs.remove_dir(&at)?,
+                Some(FileType::File) if !needed.contains(&at.path) => {
+                    removed.bytes += self.remove_file(&at)?;
+                    removed.packages += 1;
+                }
+                None => {}
+                Some(_) => empty = false,
+            }
+        }
+        Ok(empty)
+    }
+
+    fn remove_file(&self, at: &Place) -> Result<u64, Error> {
+        let size = self.vfs.stat(at)?.map_or(0, |stat| stat.size);
+        self.vfs.remove_file(at)?;
+        Ok(size)
+    }
+}
+
+/// Makes a copy of a repository, or brings one up to date: packages first, the pointer last. Everything is verified on
+/// the way, from this root metadata on or from what the copy holds, so that a mirror is not led astray either.
+///
+/// Gives the number of packages that were copied.
+pub fn mirror<V: Vfs, W: Vfs>(
+    source: &V,
+    copy: W,
+    root: Option<&[u8]>,
+    clock: Clock,
+    policy: OfflinePolicy,
+) -> Result<usize, Error> {
+    let lock = lock(&copy)?;
+    let known = known(&copy)?;
+    let stored = match known {
+        Some(stored) => stored,
+        None => Stored(BTreeMap::from([(role::ROOT.to_owned(), first_root(source, root)?)])),
+    };
+    let mut client = Client::new(stored, Anchor::Stored, clock, policy)?;
+    client.look_for_everything();
+    let mut fetch = |request: &Request| -> Result<Answer, Error> {
+        let bytes = read(source, &metadata_place(&request.name)?, request.most)?;
+        Ok(bytes.map_or(Answer::Missing, Answer::Bytes))
+    };
+    let mut kept: BTreeMap<String, Vec<u8>> = BTreeMap::new();
+    let mut keep = |role: &str, bytes: Option<&[u8]>| {
+        kept.extend(bytes.map(|bytes| (role.to_owned(), bytes.to_vec())));
+        Ok(())
+    };
+    match client.run(&mut fetch, &mut keep) {
+        Ok(()) => {}
+        Err(RunError::Refused(error)) => return Err(error.into()),
+        Err(RunError::Driver(error)) => return Err(error),
+    }
+    let missing = || Error::new(Code::Internal, "a look that is complete lacks metadata");
+    let (newest, snapshot) = (client.root().ok_or_else(missing)?, client.snapshot().ok_or_else(missing)?);
+    let writer = Publisher {
+        root: newest.clone(),
+        targets: client.targets().ok_or_else(missing)?.clone(),
+        snapshot: snapshot.clone(),
+        timestamp: client.timestamp().ok_or_else(missing)?.clone(),
+        vfs: copy,
+        changed: false,
+        _lock: lock,
+    };
+    let mut copied = 0;
+    writer.ensure_directories(&place(METADATA_DIRECTORY)?)?;
+    writer.ensure_directories(&place(TARGETS_DIRECTORY)?)?;
+    for (path, target) in all_targets(&client) {
+        let at = blob_place(&path, &target)?;
+        if writer.vfs.stat(&at)?.is_some_and(|stat| stat.size == target.length) {
+            continue;
+        }
+        if let Some(parent) = at.path.parent() {
+            writer.ensure_directories(&Place { root: at.root, path: parent })?;
+        }
+        if source.stat(&at)?.is_none() {
+            return Err(Error::new(Code::RepositoryMissing, format!("{path} is not in the repository")));
+        }
+        if hash_file(source, &at)?.1 != target.digest().unwrap_or(crate::model::Digest([0; 32])) {
+            return Err(Error::new(Code::Digest, format!("{path} is not what the repository says")));
+        }
+        let file = source.open(&at, Access::Read)?;
+        writer.write(&at, &mut |offset, buffer| Ok(source.read_at(&file, offset, buffer)?))?;
+        copied += 1;
+    }
+    for version in 1..=newest.version {
+        let name = metadata_name(role::ROOT, Some(version));
+        // Who follows the chain verifies it: a copy of it is a copy.
+        let at = metadata_place(&name)?;
+        if writer.vfs.stat(&at)?.is_none()
+            && let Some(bytes) = read(source, &at, limits::ROOT_BYTES)?
+        {
+            writer.replace(&name, &bytes)?;
+        }
+    }
+    let mut names = vec![metadata_name(role::SNAPSHOT, Some(snapshot.version))];
+    for (name, info) in &snapshot.meta {
+        names.push(format!("{}.{name}", info.version));
+    }
+    for name in names {
+        if let Some(bytes) = read(source, &metadata_place(&name)?, limits::TARGETS_BYTES)? {
+            writer.write_metadata(&name, &bytes)?;
+        }
+    }
+    writer.vfs.sync_all()?;
+    if let Some(timestamp) = kept.get(role::TIMESTAMP) {
+        writer.replace(&metadata_name(role::TIMESTAMP, None), timestamp)?;
+    }
+    Ok(copied)
+}
+
+/// What a copy holds already, as a device would keep it.
+fn known<V: Vfs>(copy: &V) -> Result<Option<Stored>, Error> {
+    let timestamp = read(copy, &metadata_place(&metadata_name(role::TIMESTAMP, None))?, limits::TIMESTAMP_BYTES)?;
+    let Some(timestamp) = timestamp else { return Ok(None) };
+    let client = look(copy, &first_root(copy, None)?, Clock::Unknown, OfflinePolicy::IgnoreExpiry)?;
+    let version = |name: &str| match name {
+        role::ROOT => client.root().map(|root| root.version),
+        _ => client.snapshot().map(|snapshot| snapshot.version),
+    };
+    let mut stored = BTreeMap::from([(role::TIMESTAMP.to_owned(), timestamp)]);
+    for name in [role::ROOT, role::SNAPSHOT] {
+        let bytes = read(copy, &metadata_place(&metadata_name(name, version(name)))?, limits::SNAPSHOT_BYTES)?;
+        stored.extend(bytes.map(|bytes| (name.to_owned(), bytes)));
+    }
+    Ok(Some(Stored(stored)))
+}
+
+fn first_root<V: Vfs>(vfs: &V, given: Option<&[u8]>) -> Result<Vec<u8>, Error> {
+    if let Some(root) = given {
+        Signed::<Root>::parse("the root metadata that was given", root)?;
+        return Ok(root.to_vec());
+    }
+    let first = metadata_name(role::ROOT, Some(1));
+    let root = read(vfs, &metadata_place(&first)?, limits::ROOT_BYTES)?;
+    root.ok_or_else(|| Error::new(Code::NoRepository, format!("there is no {first}: this is no repository")))
+}
+
+/// Every target of every role, by its path.
+fn all_targets(client: &Client) -> BTreeMap<String, Target> {
+    client.all_targets().map(|(path, target)| (path.to_owned(), target.clone())).collect()
+}
+
+fn blob_place(path: &str, target: &Target) -> Result<Place, Error> {
+    let digest = target.digest().ok_or_else(|| Error::new(Code::BadMetadata, format!("{path} has no SHA-256")))?;
+    Ok(place(&format!("{TARGETS_DIRECTORY}/{}", blob_name(path, &digest, true)))?)
+}
+
+/// The entries of a directory: names that are no text are none of ours.
+fn entries<V: Vfs>(vfs: &V, at: &Place) -> Result<Vec<(String, Place)>, Error> {
+    let mut out = Vec::new();
+    if vfs.stat(at)?.is_none() {
+        return Ok(out);
+    }
+    for name in vfs.list(at)? {
+        if let Ok(text) = String::from_utf8(name.to_vec()) {
+            out.push((text, Place { root: at.root, path: at.path.join(&name)? }));
+        }
+    }
+    out.sort_by(|a, b| a.0.cmp(&b.0));
+    Ok(out)
+}
+
+fn files<V: Vfs>(vfs: &V, at: &Place) -> Result<Vec<(String, Place)>, Error> {
+    let mut out = entries(vfs, at)?;
+    let mut failed = None;
+    out.retain(|(_, at)| match vfs.stat(at) {
+        Ok(stat) => stat.is_some_and(|stat| stat.kind == FileType::File),
+        Err(error) => {
+            failed = Some(error);
+            false
+        }
+    });
+    failed.map_or(Ok(out), |error| Err(error.into()))
+}

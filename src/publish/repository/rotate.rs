@@ -1,0 +1,120 @@
+//! Roots: the first one, and the next one with other keys.
+
+use super::{DAYS, Lifetimes, Publisher, check, days, following, sign_for};
+use crate::error::{Code, Error};
+use crate::limits;
+use crate::repository::{Key, Moment, Role, Root, SPEC_VERSION, Signed, metadata_name, role};
+use crate::trust::{PublicKey, SecretKey};
+use crate::vfs::Vfs;
+use serde_json::json;
+use std::collections::BTreeMap;
+
+/// The keys of a role, and how many of them must sign.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RoleKeys {
+    /// The keys.
+    pub keys: Vec<PublicKey>,
+    /// How many of them must sign.
+    pub threshold: u64,
+}
+
+/// The roles that get other keys, by their names.
+pub type NewRoles = BTreeMap<&'static str, RoleKeys>;
+
+/// How a rotation went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rotated {
+    /// At every moment there was a repository that devices believe.
+    Seamless,
+    /// The keys that counted before were not there to sign: for the moment between two files a device had to try
+    /// again.
+    WithGap,
+}
+
+/// The first root metadata, without any signature.
+pub fn draft_first_root(roles: &NewRoles, lifetimes: Lifetimes, now: Moment) -> Result<Root, Error> {
+    let mut root = Root {
+        type_name: role::ROOT.into(),
+        spec_version: SPEC_VERSION.into(),
+        consistent_snapshot: true,
+        version: 1,
+        expires: now.plus_days(lifetimes.root),
+        keys: BTreeMap::new(),
+        roles: BTreeMap::new(),
+        more: BTreeMap::new(),
+    };
+    let Lifetimes { root: own, targets, snapshot, timestamp } = lifetimes;
+    let lifetimes = json!({"root": own, "targets": targets, "snapshot": snapshot, "timestamp": timestamp});
+    root.more.insert(DAYS.into(), lifetimes);
+    set(&mut root, roles)?;
+    match role::TOP.iter().find(|name| !root.roles.contains_key(**name)) {
+        Some(name) => Err(Error::new(Code::Usage, format!("the role {name} needs a key"))),
+        None => Ok(root),
+    }
+}
+
+impl<V: Vfs> Publisher<V> {
+    /// The next root metadata, with other keys for these roles, without any signature.
+    pub fn draft_root(&self, roles: &NewRoles, now: Moment) -> Result<Root, Error> {
+        let mut root = self.root.clone();
+        root.version = following(root.version)?;
+        root.expires = now.plus_days(days(&root, role::ROOT));
+        set(&mut root, roles)?;
+        Ok(root)
+    }
+
+    /// Signs a draft with those of these keys that count for it, now or from then on.
+    pub fn sign_root(&self, root: &Root, keys: &[&SecretKey]) -> Result<Vec<u8>, Error> {
+        sign_for(root, &[&self.root, root], keys)
+    }
+
+    /// Publishes the next root metadata, and what else must be signed anew because of it.
+    ///
+    /// Where both the keys from before and those from then on are there, targets, snapshot and timestamp are published
+    /// with the signatures of both before the root is, so that devices believe them at every moment.
+    pub fn rotate(&mut self, root: &[u8], keys: &[&SecretKey], now: Moment) -> Result<Rotated, Error> {
+        let name = metadata_name(role::ROOT, Some(following(self.root.version)?));
+        let next: Signed<Root> = Signed::parse(&name, root)?;
+        if next.body.version != self.root.version + 1 {
+            return Err(Error::new(Code::BadMetadata, format!("the next root is version {}", self.root.version + 1)));
+        }
+        check::<Root>(&name, root, &self.root)?;
+        check::<Root>(&name, root, &next.body)?;
+        let next = next.body;
+        let others = [role::TARGETS, role::SNAPSHOT, role::TIMESTAMP];
+        if others.iter().all(|name| self.root.role(name) == next.role(name)) {
+            self.replace(&name, root)?;
+            self.root = next;
+            return Ok(Rotated::Seamless);
+        }
+        self.changed |= self.root.role(role::TARGETS) != next.role(role::TARGETS);
+        let chain = self.next_chain(&[&self.root, &next], keys, now)?;
+        chain.check(&next)?;
+        let seamless = chain.check(&self.root).is_ok();
+        if seamless {
+            self.publish(chain)?;
+            self.replace(&name, root)?;
+        } else {
+            self.replace(&name, root)?;
+            self.publish(chain)?;
+        }
+        self.root = next;
+        Ok(if seamless { Rotated::Seamless } else { Rotated::WithGap })
+    }
+}
+
+/// Gives roles their keys, and drops keys that nobody has any more.
+fn set(root: &mut Root, roles: &NewRoles) -> Result<(), Error> {
+    for (name, RoleKeys { keys, threshold }) in roles {
+        let keys: BTreeMap<String, Key> = keys.iter().map(Key::ed25519).map(|key| (key.id(), key)).collect();
+        if *threshold == 0 || *threshold > keys.len() as u64 || keys.len() > limits::METADATA_KEYS {
+            let what = format!("{threshold} of {} different keys cannot sign for {name}", keys.len());
+            return Err(Error::new(Code::Usage, what));
+        }
+        root.roles.insert((*name).into(), Role::new(keys.keys().cloned().collect(), *threshold));
+        root.keys.extend(keys);
+    }
+    let Root { keys, roles, .. } = root;
+    keys.retain(|id, _| roles.values().any(|role| role.keyids.contains(id)));
+    Ok(())
+}

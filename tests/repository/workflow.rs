@@ -1,0 +1,451 @@
+//! The workflow where nobody attacks: what is asked for, in which order, what is kept, and what a device does about
+//! time.
+
+use super::{Publisher, key, now, release, sign_by};
+use serde_json::{Value, json};
+use surefoot::repository::*;
+use surefoot::trust::{Keyring, TrustError};
+
+#[test]
+fn a_look_asks_for_what_has_changed_and_nothing_else() {
+    let mut publisher = Publisher::new();
+    let mut device = publisher.device();
+    device.look(&publisher.files).unwrap();
+    assert_eq!(device.asked, ["2.root.json", "timestamp.json", "1.snapshot.json", "1.targets.json"]);
+    assert_eq!(device.versions(), [1, 1, 1, 1]);
+    device.look(&publisher.files).unwrap();
+    assert_eq!(device.asked, ["2.root.json", "timestamp.json"]);
+    publisher.timestamp.version += 1;
+    publisher.publish_timestamp();
+    device.look(&publisher.files).unwrap();
+    assert_eq!(device.asked, ["2.root.json", "timestamp.json"]);
+    publisher.snapshot.version += 1;
+    publisher.timestamp.version += 1;
+    publisher.publish_snapshot();
+    device.look(&publisher.files).unwrap();
+    assert_eq!(device.asked, ["2.root.json", "timestamp.json", "2.snapshot.json"]);
+    assert_eq!(device.versions(), [1, 1, 2, 3]);
+    publisher.root.consistent_snapshot = false;
+    publisher.next_root(&[1]);
+    publisher.release_next();
+    device.look(&publisher.files).unwrap();
+    assert_eq!(device.asked, ["2.root.json", "3.root.json", "timestamp.json", "snapshot.json", "targets.json"]);
+}
+
+#[test]
+fn what_is_not_there_is_told_and_an_earlier_look_is_resumed() {
+    let publisher = Publisher::new();
+    for (name, kept) in
+        [("timestamp.json", [1, 0, 0, 0]), ("1.snapshot.json", [1, 0, 0, 1]), ("1.targets.json", [1, 0, 1, 1])]
+    {
+        let mut device = publisher.device();
+        let mut files = publisher.files.clone();
+        files.remove(name);
+        assert_eq!(device.look(&files).unwrap_err(), RepositoryError::Missing { file: name.replace("1.", "") });
+        assert_eq!(device.versions(), kept, "{name}");
+        device.look(&publisher.files).unwrap();
+        assert_eq!(device.versions(), [1, 1, 1, 1]);
+    }
+}
+
+#[test]
+fn roots_follow_one_another() {
+    // Keys and threshold of each root, who signs it, and whether it is believed.
+    type Version = (&'static [u8], u64, &'static [u8], bool);
+    let cases: &[&[Version]] = &[
+        &[(&[1], 1, &[1], true), (&[2], 1, &[2, 1], true), (&[2], 1, &[2], true)],
+        &[(&[1], 1, &[1, 8], true), (&[2], 1, &[9, 2, 1], true)],
+        &[(&[1, 2, 3, 4, 5], 3, &[1, 3, 5], true), (&[1, 2, 3, 4, 5], 3, &[2, 4, 5], true)],
+        &[(&[1, 2, 3], 2, &[1, 2], true), (&[4, 5, 6], 2, &[1, 3, 4, 6], true), (&[4, 5, 6], 2, &[5, 6], true)],
+        &[(&[1, 2, 3], 1, &[1], true), (&[1, 2, 3], 2, &[1, 2], true)],
+        &[(&[1, 2, 3], 2, &[1, 2], true), (&[1, 2, 3], 1, &[1, 2], true), (&[1, 2, 3], 1, &[3], true)],
+        &[(&[1], 1, &[1], true), (&[2], 1, &[2], false)],
+        &[(&[1], 1, &[1], true), (&[2], 1, &[1], false)],
+        &[(&[1, 2, 3], 2, &[1, 2], true), (&[1, 2, 4], 2, &[1, 4], false)],
+        &[(&[1, 2, 3], 2, &[1, 2], true), (&[1, 4, 5], 2, &[1, 2], false)],
+        &[(&[1, 2, 3], 1, &[1], true), (&[1, 2, 3], 2, &[2], false)],
+        &[(&[1, 2, 3], 2, &[1, 2], true), (&[1, 2, 3], 1, &[1], false)],
+        &[(&[1], 2, &[1], false)],
+    ];
+    for (number, case) in cases.iter().enumerate() {
+        let mut publisher = Publisher::new();
+        publisher.root.version = 0;
+        for (keys, threshold, signers, _) in *case {
+            publisher.set_keys(role::ROOT, keys, *threshold);
+            publisher.next_root(signers);
+        }
+        let mut device = publisher.device();
+        let good = case.iter().all(|(.., good)| *good);
+        assert_eq!(device.look(&publisher.files).is_ok(), good, "case {number}");
+        let believed = case.iter().take_while(|(.., good)| *good).count() as u64;
+        assert_eq!(device.version("root"), believed.max(1), "case {number}");
+        let kept = &device.stored.0["root"];
+        assert_eq!(*kept, publisher.files[&format!("{}.root.json", believed.max(1))]);
+    }
+}
+
+#[test]
+fn an_expired_root_is_followed_and_an_expired_last_one_is_refused() {
+    let mut publisher = Publisher::new();
+    publisher.root.expires = now().plus_days(0);
+    publisher.next_root(&[1]);
+    let mut device = publisher.device();
+    assert!(matches!(device.look(&publisher.files), Err(RepositoryError::Expired { .. })));
+    assert_eq!(device.versions(), [2, 0, 0, 0], "the root is kept, and nothing was asked of the rest");
+    publisher.root.expires = now().plus_days(1);
+    publisher.next_root(&[1]);
+    device.look(&publisher.files).unwrap();
+    assert_eq!(device.versions(), [3, 1, 1, 1]);
+}
+
+#[test]
+fn every_policy_says_what_it_does_about_time() {
+    let mut publisher = Publisher::new();
+    publisher.root.expires = now().plus_days(4000);
+    publisher.publish_root();
+    let look = |days: i64, policy: &str, known: bool| {
+        let mut device = publisher.device();
+        if known {
+            device.look(&publisher.files).unwrap();
+        }
+        device.clock = Clock::Now(Moment::from_seconds(now().seconds() + days * 86_400));
+        device.policy = policy.parse().unwrap();
+        device.look(&publisher.files).map(|client| client.notices().to_vec())
+    };
+    for known in [false, true] {
+        assert_eq!(look(29, "strict", known), Ok(vec![]));
+        assert!(matches!(look(30, "strict", known), Err(RepositoryError::Expired { .. })));
+        assert!(matches!(look(30, "grace:0", known), Err(RepositoryError::Expired { .. })));
+        let noticed = look(395, "grace:366", known).unwrap();
+        let files: Vec<_> = noticed.iter().map(ToString::to_string).collect();
+        assert_eq!(files.len(), 3, "timestamp, snapshot and targets: {files:?}");
+        assert!(files.iter().all(|notice| notice.contains("is accepted by policy")));
+        assert!(matches!(look(396, "grace:366", known), Err(RepositoryError::Expired { .. })));
+        assert_eq!(look(3999, "ignore-expiry", known).unwrap().len(), 3);
+        assert_eq!(look(4000, "ignore-expiry", known).unwrap().len(), 4);
+    }
+    for text in ["strict", "grace:0", "grace:3650", "ignore-expiry"] {
+        assert_eq!(text.parse::<OfflinePolicy>().unwrap().to_string(), text);
+    }
+    for bad in ["", "grace", "grace:", "grace:-1", "grace:+1", "grace:3651", "ignore", "Strict", "grace:9999999999999"]
+    {
+        assert!(bad.parse::<OfflinePolicy>().is_err(), "{bad}");
+    }
+}
+
+#[test]
+fn a_device_without_a_clock_says_so() {
+    let mut publisher = Publisher::new();
+    let mut device = publisher.device();
+    device.clock = Clock::Unknown;
+    for policy in [OfflinePolicy::Strict, OfflinePolicy::Grace(3650)] {
+        device.policy = policy;
+        assert_eq!(device.look(&publisher.files).unwrap_err(), RepositoryError::NoClock { file: "root.json".into() });
+    }
+    device.policy = OfflinePolicy::IgnoreExpiry;
+    let client = device.look(&publisher.files).unwrap();
+    assert_eq!(client.notices().len(), 4);
+    // A rollback stays one.
+    let first = publisher.clone();
+    publisher.release_next();
+    device.look(&publisher.files).unwrap();
+    assert!(matches!(device.look(&first.files), Err(RepositoryError::Rollback { .. })));
+}
+
+#[test]
+fn a_clock_that_jumps_back_does_not_bring_back_what_has_expired() {
+    let mut publisher = Publisher::new();
+    publisher.root.expires = now().plus_days(1000);
+    publisher.publish_root();
+    publisher.targets.expires = now().plus_days(50);
+    publisher.snapshot.expires = now().plus_days(1000);
+    // Signed long after now.
+    publisher.timestamp.expires = now().plus_days(1000);
+    publisher.timestamp.signed_at = Some(now().plus_days(60));
+    publisher.release_next();
+    let mut device = publisher.device();
+    device.clock = Clock::Now(now());
+    let error = device.look(&publisher.files).unwrap_err();
+    assert!(matches!(&error, RepositoryError::Expired { file, .. } if file == "targets.json"), "{error}");
+    publisher.targets.expires = now().plus_days(70);
+    publisher.release_next();
+    let client = device.look(&publisher.files).unwrap();
+    let behind = Notice::ClockBehind { clock: now(), signed: now().plus_days(60) };
+    assert_eq!(client.notices(), [behind]);
+    // Metadata that says it was signed after it has expired is nonsense.
+    publisher.timestamp.signed_at = Some(now().plus_days(1000));
+    publisher.timestamp.version += 1;
+    assert!(sign(&publisher.timestamp, &[&key(4)]).is_err());
+}
+
+#[test]
+fn a_device_that_was_given_keys_finds_the_root_that_all_of_them_have_signed() {
+    let mut publisher = Publisher::new();
+    publisher.set_keys(role::ROOT, &[21, 22, 23], 2);
+    publisher.next_root(&[1, 21, 22, 23]);
+    publisher.next_root(&[22, 23]);
+    let device = |seeds: &[u8]| {
+        let mut ring = Keyring::new();
+        seeds.iter().for_each(|seed| _ = ring.insert(key(*seed).public()).unwrap());
+        super::Device { anchor: Anchor::Keys(ring), ..super::Device::default() }
+    };
+    for (seeds, first) in [(&[1][..], "1.root.json"), (&[22, 23], "1.root.json"), (&[21, 22], "1.root.json")] {
+        let mut device = device(seeds);
+        device.look(&publisher.files).unwrap();
+        assert_eq!(device.versions(), [3, 1, 1, 1]);
+        assert_eq!(device.asked[0], first);
+        // From now on what is kept is believed, and the keys do not matter.
+        device.anchor = Anchor::Stored;
+        device.look(&publisher.files).unwrap();
+        assert_eq!(device.asked[0], "4.root.json");
+    }
+    for seeds in [&[66][..], &[1, 66], &[21, 22, 23, 1, 66]] {
+        let mut device = device(seeds);
+        assert_eq!(device.look(&publisher.files).unwrap_err(), RepositoryError::Anchor, "{seeds:?}");
+        assert_eq!(device.stored, Stored::default());
+    }
+    assert_eq!(device(&[]).look(&publisher.files).unwrap_err(), RepositoryError::Anchor);
+    assert_eq!(super::Device::default().look(&publisher.files).unwrap_err(), RepositoryError::Anchor);
+}
+
+#[test]
+fn a_damaged_root_is_told_before_anything_is_asked_for() {
+    let publisher = Publisher::new();
+    for (text, by) in [("\"version\"", "\"versiom\""), ("\"root\"", "\"toor\"")] {
+        let mut device = publisher.device();
+        let root = String::from_utf8(device.stored.0["root"].clone()).unwrap();
+        device.stored.0.insert("root".into(), root.replace(text, by).into_bytes());
+        assert!(matches!(device.look(&publisher.files), Err(RepositoryError::Damaged { .. })), "{text}");
+        assert!(device.asked.is_empty());
+    }
+    let mut device = publisher.device();
+    device.stored.0.insert("root".into(), sign_by(&publisher.root, &[66]));
+    assert!(matches!(device.look(&publisher.files), Err(RepositoryError::Signatures { .. })));
+    device = publisher.device();
+    device.look(&publisher.files).unwrap();
+    device.stored.0.insert("timestamp".into(), b"{}".to_vec());
+    // A damaged timestamp is no reason to forget which versions were seen.
+    assert!(matches!(device.look(&publisher.files), Err(RepositoryError::Damaged { .. })));
+}
+
+#[test]
+fn what_a_program_does_not_know_is_signed_too_and_kept() {
+    let mut publisher = Publisher::new();
+    let extra = json!({"a": [1, null, true], "b": "\u{e9}\n\"\\"});
+    publisher.root.more.insert("custom".into(), extra.clone());
+    publisher.root.roles.get_mut("root").unwrap().more.insert("x".into(), extra.clone());
+    publisher.root.keys.values_mut().for_each(|key| _ = key.more.insert("x".into(), extra.clone()));
+    publisher.next_root(&[1]);
+    publisher.targets.more.insert("custom".into(), extra.clone());
+    publisher.targets.targets.values_mut().for_each(|target| _ = target.more.insert("x".into(), extra.clone()));
+    publisher.release_next();
+    let mut device = publisher.device();
+    let client = device.look(&publisher.files).unwrap();
+    assert_eq!(client.root(), Some(&publisher.root));
+    assert_eq!(client.targets(), Some(&publisher.targets));
+    let changed = String::from_utf8(publisher.files["2.targets.json"].clone()).unwrap().replace("null", "true");
+    publisher.hashes = false;
+    publisher.release_next();
+    publisher.files.insert("3.targets.json".into(), changed.into_bytes());
+    assert!(matches!(device.look(&publisher.files), Err(RepositoryError::Signatures { .. })));
+}
+
+#[test]
+fn keys_of_other_kinds_do_not_count_and_are_named() {
+    let mut publisher = Publisher::new();
+    let rsa: Key = serde_json::from_value(json!({
+        "keytype": "rsa", "scheme": "rsassa-pss-sha256", "keyval": {"public": "-----BEGIN PUBLIC KEY-----"}
+    }))
+    .unwrap();
+    publisher.root.keys.insert(rsa.id(), rsa.clone());
+    publisher.root.roles.get_mut("targets").unwrap().keyids.push(rsa.id());
+    publisher.publish_root();
+    publisher.device().look(&publisher.files).unwrap();
+    publisher.root.roles.get_mut("targets").unwrap().threshold = 2;
+    publisher.publish_root();
+    let error = publisher.device().look(&publisher.files).unwrap_err();
+    let RepositoryError::Signatures { refused: Some(TrustError::KeyKind { kind, .. }), .. } = &error else {
+        panic!("{error}")
+    };
+    assert_eq!(kind, "rsa");
+    assert!(error.to_string().contains("1 of the 2 keys") && error.to_string().contains("rsassa-pss-sha256"));
+    assert_eq!(surefoot::Error::from(error).code().as_str(), "trust.key-type");
+}
+
+#[test]
+fn delegations_are_searched_in_the_order_of_trust() {
+    // Who delegates what to whom, terminating or not; and in which order roles are asked for a path nobody has.
+    type Edge = (&'static str, &'static str, bool, &'static str);
+    let cases: &[(&[Edge], &[&str])] = &[
+        (&[("targets", "A", false, "*")], &["A"]),
+        (&[("targets", "A", false, "*"), ("targets", "B", false, "*"), ("A", "C", false, "*")], &["A", "C", "B"]),
+        (&[("targets", "A", true, "*"), ("targets", "B", false, "*"), ("A", "C", false, "*")], &["A", "C"]),
+        (
+            &[
+                ("targets", "A", false, "*"),
+                ("A", "C", true, "*"),
+                ("A", "D", false, "*"),
+                ("targets", "B", false, "*"),
+            ],
+            &["A", "C"],
+        ),
+        (&[("targets", "A", false, "*.py"), ("targets", "B", false, "*")], &["B"]),
+        (&[("targets", "A", true, "*.py"), ("targets", "B", false, "*")], &["B"]),
+        (&[("targets", "A", false, "*"), ("A", "B", false, "*"), ("B", "A", false, "*")], &["A", "B"]),
+        (
+            &[
+                ("targets", "A", false, "*"),
+                ("targets", "B", false, "*"),
+                ("A", "C", false, "*"),
+                ("B", "C", false, "*"),
+            ],
+            &["A", "C", "B"],
+        ),
+    ];
+    for (number, (edges, order)) in cases.iter().enumerate() {
+        let mut publisher = Publisher::new();
+        let mut bodies = std::collections::BTreeMap::new();
+        for (from, to, terminating, paths) in *edges {
+            let mut other = Publisher::new();
+            other.delegate(to, &[paths], 9, *terminating);
+            let made = other.targets.delegations.unwrap();
+            bodies.entry(*to).or_insert_with(|| other.delegated[*to].0.clone());
+            let add = |targets: &mut Targets| match &mut targets.delegations {
+                None => targets.delegations = Some(made.clone()),
+                Some(known) => known.roles.extend(made.roles.clone()),
+            };
+            if *from == "targets" { add(&mut publisher.targets) } else { add(bodies.get_mut(from).unwrap()) }
+        }
+        publisher.delegated = bodies.into_iter().map(|(name, body)| (name.to_owned(), (body, vec![9]))).collect();
+        publisher.release_next();
+        let mut device = publisher.device();
+        let client = device.look_for(&publisher.files, Some("nowhere")).unwrap();
+        assert_eq!(client.found("nowhere"), None);
+        let expected: Vec<String> = order.iter().map(|name| format!("1.{name}.json")).collect();
+        assert_eq!(device.asked[4..], expected, "case {number}");
+        // And all of them come from what is kept the next time.
+        device.look_for(&publisher.files, Some("nowhere")).unwrap();
+        assert_eq!(device.asked.len(), 2, "case {number}");
+    }
+}
+
+#[test]
+fn a_delegated_role_counts_with_the_keys_it_was_given_and_for_no_more_than_so_many_roles() {
+    let mut publisher = Publisher::new();
+    publisher.delegate("team", &["*/*/*"], 9, false);
+    let extra = release("7.0.0", b"team's");
+    publisher.delegated.get_mut("team").unwrap().0.targets.insert(extra.path.clone(), extra.to_target());
+    publisher.release_next();
+    let mut device = publisher.device();
+    let client = device.look_for(&publisher.files, Some(&extra.path)).unwrap();
+    let found = client.found(&extra.path).unwrap();
+    assert_eq!((found.role, found.target.length), ("team", 6));
+    publisher.delegated.get_mut("team").unwrap().1 = vec![10];
+    publisher.release_next();
+    assert!(matches!(
+        publisher.device().look_for(&publisher.files, Some(&extra.path)),
+        Err(RepositoryError::Signatures { .. })
+    ));
+
+    let mut publisher = Publisher::new();
+    for number in 0..40 {
+        publisher.delegate(&format!("role{number}"), &["*"], 9, false);
+    }
+    publisher.release_next();
+    let mut device = publisher.device();
+    device.look_for(&publisher.files, Some("nowhere")).unwrap();
+    assert_eq!(device.asked.len(), 4 + surefoot::limits::DELEGATIONS);
+    publisher.device().look(&publisher.files).unwrap();
+}
+
+#[test]
+fn metadata_that_breaks_a_rule_is_refused() {
+    let publisher = Publisher::new();
+    let breaks: &[(&str, &dyn Fn(&mut Value))] = &[
+        ("timestamp.json", &|signed| signed["_type"] = json!("snapshot")),
+        ("timestamp.json", &|signed| signed["version"] = json!(0)),
+        ("timestamp.json", &|signed| signed["version"] = json!(-1)),
+        ("timestamp.json", &|signed| signed["version"] = json!("1")),
+        ("timestamp.json", &|signed| signed["spec_version"] = json!("2.0.0")),
+        ("timestamp.json", &|signed| signed["spec_version"] = json!("1.x")),
+        ("timestamp.json", &|signed| signed["expires"] = json!("tomorrow")),
+        ("timestamp.json", &|signed| signed["meta"] = json!({})),
+        ("timestamp.json", &|signed| signed["meta"]["targets.json"] = json!({"version": 1})),
+        ("timestamp.json", &|signed| signed["meta"]["snapshot.json"]["version"] = json!(0)),
+        ("timestamp.json", &|signed| signed["meta"]["snapshot.json"]["hashes"] = json!({"md5": "00"})),
+        ("timestamp.json", &|signed| _ = signed.as_object_mut().unwrap().remove("expires")),
+        ("1.root.json", &|signed| signed["roles"]["root"]["threshold"] = json!(0)),
+        ("1.root.json", &|signed| _ = signed["roles"].as_object_mut().unwrap().remove("snapshot")),
+        ("1.root.json", &|signed| {
+            let id = signed["roles"]["root"]["keyids"][0].clone();
+            signed["roles"]["root"]["keyids"] = json!([id, id]);
+        }),
+        ("1.root.json", &|signed| signed["keys"] = json!([])),
+    ];
+    for (number, (name, change)) in breaks.iter().enumerate() {
+        let mut value: Value = serde_json::from_slice(&publisher.files[*name]).unwrap();
+        change(&mut value["signed"]);
+        value["signatures"] = json!([]);
+        let seed = if *name == "1.root.json" { 1 } else { 4 };
+        let bytes = add_signature(name, value.to_string().as_bytes(), &key(seed)).unwrap();
+        let mut publisher = publisher.clone();
+        publisher.files.insert((*name).into(), bytes);
+        let error = publisher.device().look(&publisher.files).unwrap_err();
+        assert!(
+            matches!(error, RepositoryError::Malformed { .. } | RepositoryError::Damaged { .. }),
+            "break {number}: {error}"
+        );
+    }
+    // The same change, harmless, passes: it is the rule that refuses and not the signature.
+    let mut value: Value = serde_json::from_slice(&publisher.files["timestamp.json"]).unwrap();
+    value["signed"]["spec_version"] = json!("1.0");
+    value["signatures"] = json!([]);
+    let bytes = add_signature("timestamp.json", value.to_string().as_bytes(), &key(4)).unwrap();
+    let mut publisher = publisher;
+    publisher.files.insert("timestamp.json".into(), bytes);
+    publisher.device().look(&publisher.files).unwrap();
+}
+
+#[test]
+fn a_release_reads_back_and_a_bad_one_hides_no_good_one() {
+    let full = Release {
+        architecture: Some("x86_64".into()),
+        channels: vec!["stable".into(), "beta".into()],
+        downgrade_from: vec!["2.0.0".parse().unwrap()],
+        notes: "words".into(),
+        ..release("1.2.3", b"abc")
+    };
+    let base = Base { version: "1.2.2".parse().unwrap(), digest: full.target };
+    let patch = Release { kind: ReleaseKind::Patch(base), ..full.clone() };
+    assert_eq!(full.usual_path(), "x86_64/1.2.3/full.sf");
+    assert_eq!(patch.usual_path(), "x86_64/1.2.3/from-1.2.2.sf");
+    for release in [full, patch] {
+        let again = Release::read(&release.path, &release.to_target()).unwrap();
+        assert_eq!(again, Some(release.clone()));
+        for (member, value) in [
+            ("version", json!("1.2")),
+            ("channels", json!([])),
+            ("channels", json!(["../x"])),
+            ("architecture", json!("any")),
+            ("architecture", json!("a/b")),
+            ("target", json!("00")),
+            ("memory_bytes", json!(-1)),
+            ("base", json!({"version": "x", "digest": "y"})),
+        ] {
+            let mut target = release.to_target();
+            target.custom.as_mut().unwrap()["surefoot"][member] = value;
+            assert!(Release::read("p", &target).is_err(), "{member}");
+        }
+    }
+    let mut publisher = Publisher::new();
+    let mut bad = release("3.0.0", b"x").to_target();
+    bad.custom = Some(json!({"surefoot": {"version": 3}}));
+    publisher.targets.targets.insert("bad".into(), bad);
+    let mut other = release("3.0.0", b"x").to_target();
+    other.custom = None;
+    publisher.targets.targets.insert("other".into(), other);
+    publisher.release_next();
+    let client = publisher.device().look(&publisher.files).unwrap();
+    let (good, bad) = client.releases();
+    assert_eq!((good.len(), bad.len()), (1, 1));
+}
