@@ -78,7 +78,8 @@ fn repositories() {
             r#"{{"_type":"targets","spec_version":"1.0.31","version":{version},"expires":"2031-01-01T00:00:00Z","targets":{{"any/1.0.0/full.sf":{{"length":3,"hashes":{{"sha256":"{sum}"}},"custom":{{"surefoot":{{"version":"1.0.0","channels":["stable"],"target":"{sum}","package":"{sum}","memory_bytes":1,"space_bytes":2,"base":{{"version":"0.9.0","digest":"{sum}"}}}}}}}}}},"delegations":{{"keys":{{"{id}":{public}}},"roles":[{{"name":"team","keyids":["{id}"],"threshold":1,"terminating":false,"paths":["*/*/t?am-*"]}}]}}}}"#
         )
     };
-    let team = r#"{"_type":"targets","spec_version":"1.0.31","version":1,"expires":"2031-01-01T00:00:00Z","targets":{}}"#;
+    let team =
+        r#"{"_type":"targets","spec_version":"1.0.31","version":1,"expires":"2031-01-01T00:00:00Z","targets":{}}"#;
     save("repository_metadata", "root", &first_root());
     for (name, text) in [("timestamp", timestamp(1)), ("snapshot", snapshot(1)), ("targets", targets(1))] {
         let text = format!("{{\"signatures\":[],\"signed\":{text}}}");
@@ -89,6 +90,8 @@ fn repositories() {
     save("repository_client", "look", &join(&look(1)));
     save("repository_client", "two", &join(&[look(1).to_vec(), look(2).to_vec()].concat()));
     save("repository_client", "back", &join(&[look(2).to_vec(), look(1).to_vec()].concat()));
+}
+
 fn downloads() {
     save("download", "range", b"\x00bytes 0-9/10");
     save("download", "tag", b"\x00\"1f-a\"");

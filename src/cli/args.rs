@@ -252,6 +252,9 @@ pub(super) struct Inspect {
     /// Check its content although nobody vouches for it
     #[arg(long, conflicts_with = "trust")]
     pub(super) allow_unsigned: bool,
+    /// Draw what makes it large, as a page
+    #[arg(long, value_name = "FILE")]
+    pub(super) html: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

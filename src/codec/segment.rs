@@ -69,16 +69,40 @@ pub fn encode(segment: &Segment, lengths: &dyn Lengths) -> Vec<u8> {
 /// Reads a header, and how many bytes it took. Everything in it is within the limits, files exist, extents lie in them;
 /// only parts of views are not known here.
 pub fn decode(bytes: &[u8], lengths: &dyn Lengths) -> Result<(Segment, usize), DecodeError> {
-    let bytes = &bytes[..bytes.len().min(PATCH_HEADER)];
-    let mut input = Input { bytes, at: 0 };
+    let mut input = Input { bytes: &bytes[..bytes.len().min(PATCH_HEADER)], at: 0 };
+    let segment = parse(&mut input, lengths)?;
+    check(&segment)?;
+    Ok((segment, input.at))
+}
+
+/// Reads of a header what can be read without the old tree, to be shown: it has no sources.
+pub fn decode_made(bytes: &[u8], new_length: &dyn Fn(u32) -> Option<u64>) -> Result<Segment, DecodeError> {
+    struct NewOnly<'a>(&'a dyn Fn(u32) -> Option<u64>);
+
+    impl Lengths for NewOnly<'_> {
+        fn old_length(&self, _: u32) -> Option<u64> {
+            Some(PATCH_SOURCE)
+        }
+
+        fn new_length(&self, file: u32) -> Option<u64> {
+            self.0(file)
+        }
+    }
+
+    let mut input = Input { bytes: &bytes[..bytes.len().min(PATCH_HEADER)], at: 0 };
+    let segment = parse(&mut input, &NewOnly(new_length))?;
+    Ok(Segment { sources: Vec::new(), ..segment })
+}
+
+fn parse(input: &mut Input<'_>, lengths: &dyn Lengths) -> Result<Segment, DecodeError> {
     let shape = input.byte()?;
     let method = if shape & 1 == 1 { Method::History } else { Method::Cover };
     let (joined, assembled) = (shape & 2 != 0, shape & 4 != 0);
     if shape > 7 || (joined && method == Method::History) {
         return Err(DecodeError::invalid("shape of a segment", shape));
     }
-    let outputs = take_groups(&mut input, &|file| lengths.new_length(file), false)?;
-    let sources = take_groups(&mut input, &|file| lengths.old_length(file), true)?;
+    let outputs = take_groups(input, &|file| lengths.new_length(file), false)?;
+    let sources = take_groups(input, &|file| lengths.old_length(file), true)?;
     let mut segment = Segment {
         method,
         outputs: outputs.into_iter().map(|(extent, _)| extent).collect(),
@@ -92,11 +116,10 @@ pub fn decode(bytes: &[u8], lengths: &dyn Lengths) -> Result<(Segment, usize), D
         segment.streams.push(input.bounded("length of a stream", 2 * PATCH_OUTPUT)?);
     }
     for _ in 0..segment.pack_count() {
-        let coder = take_coder(&mut input)?;
+        let coder = take_coder(input)?;
         segment.packs.push(Pack { coder, length: input.bounded("length of a pack", PATCH_BODY)? });
     }
-    check(&segment)?;
-    Ok((segment, input.at))
+    Ok(segment)
 }
 
 fn check(segment: &Segment) -> Result<(), DecodeError> {
@@ -609,7 +632,7 @@ mod tests {
         let packs = [&plain.packs[..], &[Pack { coder: Coder::Stored, length: 33 }]].concat();
         let more = Segment { assembled: true, streams, packs, ..plain };
         let bytes = encode(&more, &Fixed);
-        assert_eq!(bytes[32], 4);
+        assert_eq!(bytes[0], 4);
         assert_eq!(decode(&bytes, &Fixed).unwrap(), (more.clone(), bytes.len()));
         // What the streams make is longer than the output, so the history may be, too.
         let history = Segment {
@@ -619,7 +642,7 @@ mod tests {
             ..more.clone()
         };
         let bytes = encode(&history, &Fixed);
-        assert_eq!(bytes[32], 5);
+        assert_eq!(bytes[0], 5);
         assert_eq!(decode(&bytes, &Fixed).unwrap().0, history);
         assert!(decode(&encode(&Segment { streams: vec![PATCH_CONTENT + 1, 20], ..history }, &Fixed), &Fixed).is_err());
         for recipe in [0, PATCH_RECIPE + 1] {
@@ -629,7 +652,7 @@ mod tests {
         }
         let mut other = encode(&more, &Fixed);
         for shape in [3, 7, 8, 12] {
-            other[32] = shape;
+            other[0] = shape;
             assert!(decode(&other, &Fixed).is_err(), "{shape}");
         }
     }

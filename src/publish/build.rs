@@ -25,7 +25,7 @@ pub struct Options<'a> {
     pub level: Level,
     /// The keys that sign it.
     pub signers: &'a [&'a SecretKey],
-    /// Most memory that building a patch takes, in bytes; nothing for [`limits::BUILD_MEMORY`].
+    /// Most memory that building a patch takes, in bytes; nothing for [`BUILD_MEMORY`](crate::limits::BUILD_MEMORY).
     pub memory: Option<u64>,
     /// About how many bytes one segment of a patch makes; nothing for what the level stands for.
     pub segment: Option<usize>,

@@ -358,10 +358,13 @@ fn a_delegated_role_counts_with_the_keys_it_was_given_and_for_no_more_than_so_ma
     publisher.device().look(&publisher.files).unwrap();
 }
 
+/// What is broken, and how.
+type Broken<'a> = (&'a str, &'a dyn Fn(&mut Value));
+
 #[test]
 fn metadata_that_breaks_a_rule_is_refused() {
     let publisher = Publisher::new();
-    let breaks: &[(&str, &dyn Fn(&mut Value))] = &[
+    let breaks: &[Broken<'_>] = &[
         ("timestamp.json", &|signed| signed["_type"] = json!("snapshot")),
         ("timestamp.json", &|signed| signed["version"] = json!(0)),
         ("timestamp.json", &|signed| signed["version"] = json!(-1)),

@@ -1,18 +1,25 @@
 //! `inspect`: what a package is and does.
 
+mod map;
+mod page;
+
+use super::build::usage;
 use super::shown;
 use crate::cli::args::Inspect;
-use crate::cli::files::{add_trusted, open_package};
+use crate::cli::files::{Draft, add_trusted, failed, open_package};
 use crate::cli::output::{Output, bytes};
 use crate::cli::progress::Meter;
 use crate::device::{Observer as _, Phase, Progress};
-use crate::error::Error;
+use crate::error::{Code, Error};
 use crate::limits;
 use crate::model::{Digest, Kind, TreePath};
 use crate::package::{Change, Package, PackageError, Promise, Source, Start, Verified};
 use crate::trust::Keyring;
+use map::Map;
 use serde::Serialize;
-use std::io::Read;
+use std::fs;
+use std::io::{Read, Write as _};
+use std::path::Path;
 
 /// What is known of a package.
 #[derive(Serialize)]
@@ -60,6 +67,7 @@ struct Item<'a> {
 pub(super) fn run(asked: &Inspect, output: &Output) -> Result<(), Error> {
     let package = Package::open(open_package(&asked.package)?)?;
     let claimed_signers: Vec<Digest> = package.claimed_signers().collect();
+    let mut map = None;
     let (promise, id, signer, verified) = if asked.trust.is_empty() && !asked.allow_unsigned {
         (package.inspect_untrusted()?, None, None, "no")
     } else {
@@ -71,7 +79,10 @@ pub(super) fn run(asked: &Inspect, output: &Output) -> Result<(), Error> {
             (package.verify(&keyring)?, "signature")
         };
         let (id, signer) = (package.id(), package.signer());
-        let promise = read_through(package, &Meter::new(output))?;
+        let meter = Meter::new(output);
+        let progress = |done, total| meter.report(Progress { phase: Phase::Verify, done, total });
+        let (promise, drawn) = map::draw(package, progress)?;
+        map = Some(drawn);
         (promise, Some(id), signer, verified)
     };
     let head = promise.head();
@@ -101,6 +112,11 @@ pub(super) fn run(asked: &Inspect, output: &Output) -> Result<(), Error> {
         packed_bytes: promise.packed_bytes(),
         memory_bytes: promise.memory(),
     };
+    if let Some(at) = &asked.html {
+        let unread = || usage("what is drawn is read to its end first: name a key with --trust, or --allow-unsigned");
+        let bytes = fs::metadata(&asked.package).map_err(|error| failed("open", &asked.package, error))?.len();
+        write_page(at, &inspected, bytes, map.ok_or_else(unread)?)?;
+    }
     tell(&inspected, output);
     for change in promise.changes() {
         let item = item(change, &promise);
@@ -111,20 +127,10 @@ pub(super) fn run(asked: &Inspect, output: &Output) -> Result<(), Error> {
     Ok(())
 }
 
-/// Reads everything, so that everything has been checked.
-fn read_through<R: Read>(package: Package<R, Verified>, meter: &Meter<'_>) -> Result<Promise, Error> {
-    let mut done = 0;
-    if package.promise().head().start != Start::Anything {
-        let total = package.promise().packed_bytes();
-        let (promise, mut segments) = package.into_segments();
-        while let Some((segment, _)) = segments.next_segment()? {
-            done += segment.packed;
-            meter.report(Progress { phase: Phase::Verify, done, total });
-        }
-        return Ok(promise);
-    }
-    let total = package.promise().payload_bytes();
-    let (promise, mut payload) = package.into_payload();
+/// Reads the contents of a full package, so that everything has been checked.
+fn read_contents<R: Read>(package: Package<R, Verified>, progress: &mut dyn FnMut(u64, u64)) -> Result<(), Error> {
+    let (total, mut done) = (package.promise().payload_bytes(), 0);
+    let (_, mut payload) = package.into_payload();
     let mut buffer = vec![0; limits::COPY_BUFFER];
     while let Some(mut content) = payload.next_content()? {
         loop {
@@ -133,10 +139,34 @@ fn read_through<R: Read>(package: Package<R, Verified>, meter: &Meter<'_>) -> Re
                 break;
             }
             done += length as u64;
-            meter.report(Progress { phase: Phase::Verify, done, total });
+            progress(done, total);
         }
     }
-    Ok(promise)
+    Ok(())
+}
+
+/// What the page draws.
+#[derive(Serialize)]
+struct Drawn<'a> {
+    package: &'a str,
+    kind: &'a str,
+    from: Option<&'a str>,
+    to: &'a str,
+    bytes: u64,
+    map: &'a Map,
+}
+
+fn write_page(at: &Path, inspected: &Inspected, bytes: u64, map: Map) -> Result<(), Error> {
+    let Inspected { package, kind, from, to, packed_bytes, .. } = inspected;
+    let map = &map.with_manifest(bytes.saturating_sub(*packed_bytes));
+    let drawn = Drawn { package, kind, from: from.as_deref(), to, bytes, map };
+    let unwritable = |error| Error::new(Code::Internal, "the page cannot be written").because(error);
+    // Nothing in a string may end the script.
+    let data = serde_json::to_string(&drawn).map_err(unwritable)?.replace('<', "\\u003c");
+    let mut draft = Draft::create(at)?;
+    let page = page::PAGE.replacen("@DATA@", &data, 1);
+    draft.file()?.write_all(page.as_bytes()).map_err(|error| failed("write", at, error))?;
+    draft.complete()
 }
 
 fn tell(inspected: &Inspected, output: &Output) {
