@@ -200,6 +200,8 @@ pub(super) fn replace_file<V: Vfs>(vfs: &V, new: &Place, at: &Place, bytes: &[u8
         vfs.write_at(&file, (number as u64) << 20, chunk)?;
     }
     vfs.sync_file(&file).map_err(|error| sync_failed(vfs, error))?;
+    // The new name as well: if it were lost and the rename kept, neither file would be left.
+    vfs.sync_all().map_err(|error| sync_failed(vfs, error))?;
     vfs.rename(new, at, crate::vfs::Rename::Replace)?;
     vfs.sync_all().map_err(|error| sync_failed(vfs, error))
 }

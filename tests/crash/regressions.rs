@@ -550,3 +550,41 @@ fn init_syncs_each_file_where_a_sync_of_everything_may_fail_in_silence() {
         }
     }
 }
+
+/// A small file was replaced by one whose content was durable and whose name was not: a file system that keeps the
+/// rename of a name and loses the name left neither, and the tree could not be opened again.
+#[test]
+fn a_configuration_is_old_or_new() {
+    for profile in PROFILES {
+        let disk = SimVfs::with(options(profile));
+        disk.write_file("a", "a");
+        drop(Tree::with(disk.clone()).unwrap());
+        let disk = disk.reboot_clean();
+        let keep = |disk: &SimVfs, keep: u32| {
+            let mut engine = Engine::open(disk.clone())?;
+            let config = Config { keep, ..engine.config().clone() };
+            engine.set_config(config)
+        };
+        let whole = disk.fork();
+        keep(&whole, 7).unwrap();
+        let mut found = [0; 2];
+        for crash_at in 0..=whole.calls() {
+            let cut = disk.fork();
+            cut.crash_at(crash_at);
+            let _ = keep(&cut, 7);
+            cut.for_each_crash_image(&Budget::default(), &mut |image| {
+                let after = image.mount();
+                let engine = Engine::open(after.clone())
+                    .unwrap_or_else(|error| panic!("{profile:?}, call {crash_at}, {}: {error:?}", image.choice()));
+                let kept = engine.config().keep;
+                assert!(kept == 1 || kept == 7, "{kept}");
+                assert!(kept == 7 || crash_at < whole.calls(), "what was promised is lost");
+                found[usize::from(kept == 7)] += 1;
+                drop(engine);
+                keep(&after, 3).unwrap();
+                assert_eq!(Engine::open(after.reboot_clean()).unwrap().config().keep, 3);
+            });
+        }
+        assert!(found.iter().all(|count| *count > 0), "{found:?}");
+    }
+}
