@@ -96,3 +96,39 @@ fn equal_inputs_give_equal_packages() {
     let names: Vec<_> = fs::read_dir(place.path(".")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert!(names.iter().all(|name| !name.to_string_lossy().starts_with('.')), "nothing is left: {names:?}");
 }
+
+#[test]
+fn what_makes_a_package_large_is_drawn_to_the_byte() {
+    let place = Place::with_packages();
+    let text: String = (0..3000).map(|n| format!("line {n} of {}\n", n * n % 977)).collect();
+    let mut state = 7_u64;
+    let mut noise = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        char::from(33 + (state >> 40) as u8 % 90)
+    };
+    let noise: String = (0..4000).map(|_| noise()).collect();
+    place.write("old/lib/text", &text);
+    place.write("new/lib/text", &text.replace("line 5", "LINE 5"));
+    place.write("new/lib/<script>", &noise);
+    place.build("old", "new", "1.0.0", "1.0.0.1", "large.sf");
+    place.good(&["build", "--full", "new", "--to", "1.0.0.1", "--key", "key", "--owner", "no", "-o", "whole.sf"]);
+    for package in ["large.sf", "whole.sf"] {
+        place.bad(&["inspect", package, "--html", "page.html"], 2, "usage.invalid");
+        place.good(&["inspect", package, "--trust", "key.pub", "--html", "page.html"]);
+        let page = place.read("page.html");
+        let line = page.lines().find_map(|line| line.strip_prefix("const data = ")).unwrap();
+        assert!(!line.contains('<'), "nothing in a name ends the script");
+        let data: serde_json::Value = serde_json::from_str(line.trim_end_matches(';')).unwrap();
+        let tiles = data["map"]["tiles"].as_array().unwrap();
+        let bytes = |tile: &serde_json::Value| -> f64 {
+            tile["causes"].as_object().unwrap().values().map(|part| part.as_f64().unwrap()).sum()
+        };
+        let drawn = tiles.iter().map(bytes).sum::<f64>()
+            + data["map"]["views"].as_f64().unwrap()
+            + data["map"]["manifest"].as_f64().unwrap();
+        let file = std::fs::metadata(place.path(package)).unwrap().len();
+        assert!((drawn - file as f64).abs() < 1.0, "{drawn} of {file} bytes");
+        let noisy = tiles.iter().find(|tile| tile["path"] == "lib/<script>").unwrap();
+        assert!(bytes(noisy) > 1000.0, "{noisy}");
+    }
+}

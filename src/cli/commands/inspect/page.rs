@@ -43,7 +43,8 @@ th:first-child, td:first-child { text-align: left; overflow-wrap: anywhere; }
 <div class="key" id="key"></div>
 <div id="map" role="img" aria-label="bytes by path and cause"></div>
 <p class="soft">Each area is a file, as large as its bytes in the package, in the colour of what most of them are for.
-Files that share a stream share its bytes by their length, so a small file among large ones may have cost more or less.</p>
+Files that share a stream share its bytes by what they have put into it; text and archives that are packed together, by
+their length.</p>
 <h2>The most expensive files</h2>
 <div class="scroll"><table id="table"></table></div>
 <div id="tip"></div>
