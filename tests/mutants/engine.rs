@@ -563,15 +563,16 @@ pub(super) const GROUPS: &[Group] = &[
             ),
             (
                 "a small file that was replaced is not durable",
-                "@{vfs.sync_all().map_err(|error| sync_failed(vfs, error))}@",
+                "vfs.rename(new, at, crate::vfs::Rename::Replace)?;
+                @{vfs.sync_all().map_err(|error| sync_failed(vfs, error))}@",
                 "Ok(())",
             ),
             (
                 "a small file is renamed before it is durable",
-                "@{vfs.sync_file(&file).map_err(|error| sync_failed(vfs, error))?;
+                "@{vfs.sync_all().map_err(|error| sync_failed(vfs, error))?;
                 vfs.rename(new, at, crate::vfs::Rename::Replace)?;}@",
                 "vfs.rename(new, at, crate::vfs::Rename::Replace)?;
-                vfs.sync_file(&file).map_err(|error| sync_failed(vfs, error))?;",
+                vfs.sync_all().map_err(|error| sync_failed(vfs, error))?;",
             ),
             (
                 "a file of the state directory may hold anything",

@@ -6,7 +6,7 @@ use std::io::{Cursor, Read};
 use surefoot::Error;
 use surefoot::crashtest::Explorer;
 use surefoot::model::{Digest, Policy, Version};
-use surefoot::package::Level;
+use surefoot::package::{Level, Package};
 use surefoot::publish::*;
 use surefoot::repository::*;
 use surefoot::tree::{Walk, scan};
@@ -98,7 +98,8 @@ fn a_package_becomes_a_target_with_its_terms() {
     let Added::New(release) = add(&mut publisher, &patch).unwrap() else { panic!("it is new") };
     assert_eq!(release.path, "any/1.0.0.1/from-1.0.0.sf");
     assert_eq!((release.bytes, release.digest), (patch.len() as u64, Digest::of(&patch)));
-    assert!(release.memory_bytes >= 1 << 20 && release.space_bytes == 4096, "{release:?}");
+    let memory = Package::open(patch.as_slice()).unwrap().inspect_untrusted().unwrap().memory();
+    assert_eq!((release.memory_bytes, release.space_bytes), (memory, 4096));
     let ReleaseKind::Patch(base) = &release.kind else { panic!("it is a patch") };
     let full = publisher.releases().unwrap().into_iter().find(|release| release.kind == ReleaseKind::Full).unwrap();
     assert_eq!((base.version, base.digest), (full.version, full.target));
