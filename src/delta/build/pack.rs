@@ -125,7 +125,8 @@ pub(super) fn lzma_with_history(bytes: &[u8], history: &[u8], log: u8, level: Le
         options.nice_len = 273;
         options.depth_limit = 1000;
     }
-    options.preset_dict = Some(history.to_vec());
+    // A first chunk that does not empty the dictionary is right only where history has emptied it before.
+    options.preset_dict = (!history.is_empty()).then(|| history.to_vec());
     let coder = Coder::Lzma { properties: ((options.pb * 5 + options.lp) * 9 + options.lc) as u8, dictionary_log: log };
     let mut writer = lzma_rust2::Lzma2Writer::new(
         Vec::new(),
@@ -133,4 +134,30 @@ pub(super) fn lzma_with_history(bytes: &[u8], history: &[u8], log: u8, level: Le
     );
     writer.write_all(bytes).ok()?;
     Some(Packed { coder, bytes: writer.finish().ok()? })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    /// The fuzzer found it: a new text that has no old one to follow was packed as if there were history before it, and
+    /// no decoder read that.
+    #[test]
+    fn a_text_reads_back_with_history_and_without() {
+        let text: String = (0..120).map(|number| format!("line {} of it\n", number * number % 89)).collect();
+        for history in ["", "l", &text, &text.repeat(3)] {
+            let log = window(text.len() + history.len(), 23);
+            let fast = zstd(text.as_bytes(), 3, log, Some(history.as_bytes())).unwrap();
+            let small = lzma_with_history(text.as_bytes(), history.as_bytes(), log, Level::Best).unwrap();
+            for packed in [fast, small] {
+                let length = text.len() as u64;
+                let history = history.as_bytes();
+                let mut unpacked = coder::Unpacked::with_history(packed.coder, &packed.bytes, length, history).unwrap();
+                let mut made = vec![0; text.len()];
+                unpacked.fill(&mut made).unwrap();
+                assert_eq!(made, text.as_bytes(), "{:?} after {} bytes", packed.coder, history.len());
+            }
+        }
+    }
 }
