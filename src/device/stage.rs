@@ -12,6 +12,7 @@ use crate::model::{Digest, Hasher, Kind, Metadata, Node, Policy, TreePath};
 use crate::package::PackageError;
 use crate::transaction::{Arrangement, Method, Plan, Step, open_mode};
 use crate::vfs::{Access, FileType, Place, Vfs};
+use rayon::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -65,7 +66,8 @@ impl<'a, V: Vfs> Stager<'a, V> {
     pub(super) fn run(mut self, payload: &mut dyn Payload) -> Result<(Vec<Step>, Vec<Seen>), Error> {
         super::store::ensure_bare_dir(self.vfs, &layout::slots(self.id))?;
         self.maker = self.vfs.stat(&layout::slots(self.id))?.map(|stat| (stat.uid, stat.gid));
-        let stored = Delivery::run(&self, payload)?;
+        let mut stored = Delivery::run(&self, payload)?;
+        stored.extend(self.dress_staged()?);
         let mut linked = BTreeSet::new();
         for index in 0..self.changes.len() {
             if self.observer.cancelled() {
@@ -80,6 +82,27 @@ impl<'a, V: Vfs> Stager<'a, V> {
         let (steps, seen) = self.steps(&stored)?;
         keep_old(self.vfs, self.checked.method, self.id, &steps)?;
         Ok((steps, seen))
+    }
+
+    /// Gives contents that were stored before the transaction their metadata, and tells what they are known by.
+    fn dress_staged(&self) -> Result<Vec<(usize, Print)>, Error> {
+        let staged =
+            |index: &usize| self.needs_content(*index) && matches!(self.changes[*index].source, Source::Staged(_));
+        let indices: Vec<usize> = (0..self.changes.len()).filter(staged).collect();
+        let one = |index: &usize| -> Result<(usize, Print), Error> {
+            let slot = self.slot(*index);
+            let gone = || Error::new(Code::Internal, format!("{slot} is gone"));
+            if self.observer.cancelled() {
+                return Err(Error::new(Code::Cancelled, "stopped on request"));
+            }
+            self.dress(&slot, None, self.after(*index).ok_or_else(gone)?, *index)?;
+            Ok((*index, Print::of(&self.vfs.stat(&slot)?.ok_or_else(gone)?)))
+        };
+        if self.vfs.threads() > 1 {
+            indices.par_iter().with_min_len(64).map(one).collect()
+        } else {
+            indices.iter().map(one).collect()
+        }
     }
 
     /// Stores a content that is in memory, and gives what it is known by from now on.
@@ -149,7 +172,7 @@ impl<'a, V: Vfs> Stager<'a, V> {
             (Kind::Directory, _) => self.vfs.mkdir(&slot)?,
             (Kind::Symlink { target }, _) => self.vfs.symlink(target, &slot)?,
             (Kind::File { .. }, Source::Payload) => return Ok(()),
-            (Kind::File { .. }, Source::Staged(_)) => {}
+            (Kind::File { .. }, Source::Staged(_)) => return Ok(()),
             (Kind::File { .. }, Source::Base(path)) => {
                 if self.moves(path, index, linked)? {
                     linked.insert(path.clone());
