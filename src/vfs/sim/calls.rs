@@ -1,7 +1,7 @@
 //! The calls of [`Vfs`] on a [`SimVfs`], with the errors that Linux gives.
 
 use super::content::{LONGEST_FILE, PAGE};
-use super::disk::{Body, Change, Directory, Id, Inode, Link, Name, ROOT};
+use super::disk::{Body, Change, Directory, Id, Inode, Link, Mark, Name, ROOT};
 use super::faults::Nature;
 use super::{Errno, STATE_NAME, SimVfs, State};
 use crate::limits;
@@ -120,6 +120,9 @@ impl State {
         };
         let mut components = at.path.components().peekable();
         while let Some(name) = components.next() {
+            if self.is_marked(directory, Mark::MountPoint) {
+                return Err(Errno::XDEV);
+            }
             match self.live.inode(directory).map(|inode| &inode.body) {
                 Some(Body::Directory(_)) => self.permit(directory, 0o1)?,
                 Some(Body::File(_)) => return Err(Errno::NOTDIR),
@@ -137,6 +140,9 @@ impl State {
 
     /// May this user do that (bits as those of others in a mode) with an inode?
     fn permit(&self, id: Id, bits: u32) -> Result<(), Errno> {
+        if bits & 0o2 != 0 && self.is_marked(id, Mark::Immutable) {
+            return Err(Errno::PERM);
+        }
         let (user, inode) = (self.options.user, self.live.inode(id).ok_or(Errno::NOENT)?);
         let shift = if user == inode.uid {
             6
@@ -147,6 +153,20 @@ impl State {
         };
         let permitted = user == 0 || self.outside || inode.mode >> shift & bits == bits;
         if permitted { Ok(()) } else { Err(Errno::ACCESS) }
+    }
+
+    /// Does a mark keep an inode from being changed? Tests pass over it.
+    fn is_marked(&self, id: Id, mark: Mark) -> bool {
+        !self.outside && self.live.inode(id).is_some_and(|inode| inode.mark == Some(mark))
+    }
+
+    /// May the names of an inode be changed, as far as it has a say?
+    fn permit_names(&self, id: Id) -> Result<(), Errno> {
+        match self.live.inode(id).and_then(|inode| inode.mark) {
+            Some(Mark::Immutable) => Err(Errno::PERM),
+            Some(Mark::MountPoint) => Err(Errno::BUSY),
+            None => Ok(()),
+        }
     }
 
     /// What a name holds, and the name as the directory spells it.
@@ -222,6 +242,7 @@ impl State {
         }
         let (directory, name) = self.vacant(to)?;
         self.permit(directory, 0o3)?;
+        self.permit_names(id)?;
         self.record(vec![Change::Entries { made: None, links: vec![Link { directory, name, id: Some(id) }] }]);
         Ok(())
     }
@@ -259,6 +280,7 @@ impl State {
         }
         self.permit(from_directory, 0o3)?;
         self.permit(to_directory, 0o3)?;
+        [Some(from_id), spot.id].into_iter().flatten().try_for_each(|id| self.permit_names(id))?;
         let back = if how == Rename::Exchange { spot.id } else { None };
         for moved in [Some(from_id), back].into_iter().flatten() {
             // Its entry ".." changes.
@@ -277,6 +299,7 @@ impl State {
     fn remove(&mut self, at: &Place, directory: bool) -> Result<(), Errno> {
         let (parent, name, id) = self.occupied(at)?;
         self.permit(parent, 0o3)?;
+        self.permit_names(id)?;
         match (self.live.directory(id), directory) {
             (Some(_), false) => return Err(Errno::ISDIR),
             (None, true) => return Err(Errno::NOTDIR),
@@ -307,8 +330,17 @@ impl State {
     /// The inode at a place, if this user may change its metadata.
     fn owned(&self, at: &Place) -> Result<(Id, &Inode), Errno> {
         let (id, inode) = self.found(at)?;
+        if self.is_marked(id, Mark::Immutable) {
+            return Err(Errno::PERM);
+        }
         let user = self.options.user;
         if user == 0 || user == inode.uid { Ok((id, inode)) } else { Err(Errno::PERM) }
+    }
+
+    pub(super) fn set_mark(&mut self, at: &Place, mark: Option<Mark>) -> Result<(), Errno> {
+        let (id, _) = self.found(at)?;
+        self.record(vec![Change::Mark { id, mark }]);
+        Ok(())
     }
 
     pub(super) fn set_mode(&mut self, at: &Place, mode: u32) -> Result<(), Errno> {
@@ -645,8 +677,8 @@ fn stat_of(inode: &Inode) -> Stat {
         inode: inode.number,
         device: DEVICE,
         links,
-        mount_point: false,
-        immutable: false,
+        mount_point: inode.mark == Some(Mark::MountPoint),
+        immutable: inode.mark == Some(Mark::Immutable),
     }
 }
 

@@ -44,7 +44,17 @@ pub(super) struct Inode {
     /// How many entries of directories point here.
     pub(super) names: u32,
     pub(super) xattrs: Arc<Attributes>,
+    pub(super) mark: Option<Mark>,
     hash: OnceLock<Hash>,
+}
+
+/// What keeps an inode from being changed, whoever asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mark {
+    /// It is marked immutable (`chattr +i`).
+    Immutable,
+    /// Another file system is mounted on it.
+    MountPoint,
 }
 
 /// What an inode is.
@@ -88,6 +98,8 @@ pub(super) enum Change {
     Modified { id: Id, mtime: Time },
     /// One extended attribute.
     Xattr { id: Id, name: Box<[u8]>, value: Option<Box<[u8]>> },
+    /// What keeps it from being changed.
+    Mark { id: Id, mark: Option<Mark> },
     /// Entries of directories, together, with the inode that they are the first to name.
     Entries { made: Option<(Id, Arc<Inode>)>, links: Vec<Link> },
 }
@@ -204,6 +216,7 @@ impl Disk {
                 }
             }),
             Change::Modified { id, mtime } => self.change(*id, time, |inode| inode.mtime = *mtime),
+            Change::Mark { id, mark } => self.change(*id, time, |inode| inode.mark = *mark),
             Change::Xattr { id, name, value } => self.change(*id, time, |inode| {
                 let xattrs = Arc::make_mut(&mut inode.xattrs);
                 match value {
@@ -414,8 +427,8 @@ impl Inode {
     /// An inode without a name.
     pub(super) fn new(body: Body, number: u64, mode: u32, owner: (u32, u32), time: Time) -> Self {
         let (uid, gid) = owner;
-        let hash = OnceLock::new();
-        Self { body, number, mode, uid, gid, mtime: time, ctime: time, names: 0, xattrs: Arc::default(), hash }
+        let (xattrs, mark, hash) = (Arc::default(), None, OnceLock::new());
+        Self { body, number, mode, uid, gid, mtime: time, ctime: time, names: 0, xattrs, mark, hash }
     }
 
     fn hash(&self, id: Id) -> Hash {
@@ -424,7 +437,8 @@ impl Inode {
 
     fn hash_of(&self, id: Id, times: bool) -> Hash {
         let mut hash = Hash::default();
-        let numbers = [id, self.number, self.mode.into(), self.uid.into(), self.gid.into()];
+        let mark = self.mark.map_or(0, |mark| mark as u64 + 1);
+        let numbers = [id, self.number, self.mode.into(), self.uid.into(), self.gid.into(), mark];
         numbers.iter().for_each(|number| hash.add(*number));
         for time in [self.mtime, self.ctime].iter().filter(|_| times) {
             hash.add(time.seconds as u64);
@@ -469,6 +483,7 @@ impl Change {
             | Self::Mode { id, .. }
             | Self::Owner { id, .. }
             | Self::Modified { id, .. }
+            | Self::Mark { id, .. }
             | Self::Xattr { id, .. } => Some(*id),
             Self::Entries { .. } => None,
         }
@@ -503,6 +518,7 @@ impl Effect {
             Change::Mode { id, mode } => format!("mode {mode:o} of {}", name(*id)),
             Change::Owner { id, uid, gid } => format!("owner {uid}:{gid} of {}", name(*id)),
             Change::Modified { id, .. } => format!("time of {}", name(*id)),
+            Change::Mark { id, .. } => format!("mark of {}", name(*id)),
             Change::Xattr { id, name: attribute, .. } => {
                 format!("attribute {} of {}", attribute.escape_ascii(), name(*id))
             }

@@ -3,7 +3,7 @@
 //!
 //! All of these panic on a mistake of the test, such as a path that is not there.
 
-use super::disk::Body;
+use super::disk::{Body, Mark};
 use super::snapshot::place;
 use super::{Errno, SimVfs, State};
 use crate::model::Time;
@@ -66,6 +66,16 @@ impl SimVfs {
         self.outside(path, |state, at| {
             as_root(state, |state| state.set_attribute(at, name.as_bytes(), Some(value.as_ref())))
         })
+    }
+
+    /// Marks what stands at a path immutable (`chattr +i`), or takes the mark away.
+    pub fn set_immutable(&self, path: &str, on: bool) -> &Self {
+        self.outside(path, |state, at| state.set_mark(at, on.then_some(Mark::Immutable)))
+    }
+
+    /// Mounts another file system on a directory, or takes it away.
+    pub fn set_mount_point(&self, path: &str, on: bool) -> &Self {
+        self.outside(path, |state, at| state.set_mark(at, on.then_some(Mark::MountPoint)))
     }
 
     /// Removes whatever stands at a path, with everything below it.

@@ -365,6 +365,37 @@ fn a_user_may_not_do_everything_with_what_is_his() {
 }
 
 #[test]
+fn what_is_marked_immutable_stays_as_it_is_even_for_root() {
+    let vfs = disk(Profile::Posix);
+    vfs.write_file("d/a", b"a").write_file("b", b"b").set_immutable("d", true).set_immutable("b", true);
+    assert!(vfs.stat(&place("b")).unwrap().unwrap().immutable && vfs.stat(&place("d")).unwrap().unwrap().immutable);
+    let refused = |result: Result<(), crate::vfs::IoError>| assert_eq!(result.map_err(errno), Err(Errno::PERM));
+    refused(vfs.open(&place("b"), Access::Write).map(|_| ()));
+    refused(vfs.set_mode(&place("b"), 0o600));
+    refused(vfs.set_xattr(&place("b"), b"user.a", Some(b"1")));
+    refused(vfs.link(&place("b"), &place("c")));
+    refused(vfs.remove_file(&place("b")));
+    refused(vfs.rename(&place("d/a"), &place("b"), Rename::Exchange));
+    refused(vfs.remove_file(&place("d/a")));
+    refused(vfs.create(&place("d/c")).map(|_| ()));
+    vfs.set_mode(&place("d/a"), 0o600).unwrap();
+    let after = vfs.reboot_clean();
+    assert!(after.stat(&place("b")).unwrap().unwrap().immutable, "a mark survives the boot");
+    after.set_immutable("b", false).remove_file(&place("b")).unwrap();
+}
+
+#[test]
+fn nothing_crosses_into_what_is_mounted() {
+    let vfs = disk(Profile::Posix);
+    vfs.write_file("d/a", b"a").set_mount_point("d", true);
+    assert!(vfs.stat(&place("d")).unwrap().unwrap().mount_point);
+    assert_eq!(vfs.stat(&place("d/a")).map_err(errno), Err(Errno::XDEV));
+    assert_eq!(rename(&vfs, "d", "e", Rename::NoReplace), Err(Errno::BUSY));
+    vfs.set_mount_point("d", false);
+    rename(&vfs, "d", "e", Rename::NoReplace).unwrap();
+}
+
+#[test]
 fn a_sync_of_everything_may_fail_in_silence() {
     let mut lost = 0;
     for seed in 0..20 {
