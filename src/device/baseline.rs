@@ -143,8 +143,17 @@ impl<V: Vfs> Engine<V> {
         let synced = self.vfs.sync_all().map_err(|error| store::sync_failed(&self.vfs, error));
         self.notice(synced)?;
         let result = store::replace_file(&self.vfs, &layout::index_new(), &layout::index(), &index.encode());
-        self.notice(result)
+        match result {
+            // Whoever only looks can do so without.
+            Err(error) if is_read_only(&error) => Ok(()),
+            other => self.notice(other),
+        }
     }
+}
+
+fn is_read_only(error: &Error) -> bool {
+    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<std::io::Error>());
+    cause.is_some_and(|cause| cause.kind() == std::io::ErrorKind::ReadOnlyFilesystem)
 }
 
 pub(super) fn manifest_changes(changes: &[Change]) -> Vec<ManifestChange> {

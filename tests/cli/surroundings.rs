@@ -105,3 +105,29 @@ fn a_default_acl_is_not_handed_down_to_what_is_staged() {
     place.good(&["--root", "dev", "rollback"]);
     place.good(&["--root", "dev", "verify"]);
 }
+
+/// Recovery runs before whatever uses the tree. Where its file system was mounted read-only it could not take its lock,
+/// and nothing started, although there was nothing to recover.
+#[test]
+fn a_tree_that_is_mounted_read_only_can_be_looked_at() {
+    let place = Place::with_packages();
+    let run = |arguments: &str| {
+        let script = format!(
+            "mount --bind dev dev && mount -o remount,bind,ro dev && exec {} --root dev {arguments}",
+            env!("CARGO_BIN_EXE_surefoot")
+        );
+        let mut command = std::process::Command::new("unshare");
+        command.args(["-r", "-m", "sh", "-c", &script]).current_dir(place.path("")).output().unwrap()
+    };
+    if !run("status").status.success() {
+        println!("SKIPPED: no mounts of our own here");
+        return;
+    }
+    for arguments in ["recover", "verify", "verify --quick", "history", "journal show"] {
+        let ran = run(arguments);
+        assert!(ran.status.success(), "{arguments}: {}", String::from_utf8_lossy(&ran.stderr));
+    }
+    let ran = run("apply up.sf");
+    assert!(!ran.status.success() && place.read("dev/bin/app") == "one");
+    place.good(&["--root", "dev", "apply", "up.sf"]);
+}

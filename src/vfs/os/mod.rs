@@ -352,7 +352,13 @@ impl Vfs for OsVfs {
 
     fn lock(&self, at: &Place) -> Result<Option<OsLock>, IoError> {
         self.resolver.forget_all();
-        let opened = self.open_file("lock", at, OFlags::RDWR | OFlags::CREATE, Mode::RUSR | Mode::WUSR)?;
+        let opened = match self.open_file("lock", at, OFlags::RDWR | OFlags::CREATE, Mode::RUSR | Mode::WUSR) {
+            // Whoever only looks can do so on a file system that is mounted read-only.
+            Err(error) if error.source.kind() == io::ErrorKind::ReadOnlyFilesystem => {
+                self.open_file("lock", at, OFlags::RDONLY, Mode::empty())?
+            }
+            other => other?,
+        };
         let file = fs::File::from(opened.descriptor);
         match fs2::FileExt::try_lock_exclusive(&file) {
             Ok(()) => Ok(Some(OsLock { _held: file })),
