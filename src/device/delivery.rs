@@ -118,7 +118,9 @@ impl<V: Vfs> Sink for Delivery<'_, V> {
         let Some(index) = self.wanted.remove(path) else { return Ok(()) };
         let size = self.stager.size(index);
         if size > limits::COPY_BUFFER as u64 {
-            return self.stager.pour(index, content);
+            let print = self.stager.pour(index, content)?;
+            self.stored.insert(index, print);
+            return Ok(());
         }
         // One byte more tells whether it is longer than it should be.
         let mut bytes = Vec::with_capacity(size as usize + 1);

@@ -4,6 +4,7 @@ use super::evidence::{self, Directories, Position, Seen, Stores};
 use super::layout::{self, Id};
 use super::moves::{amend, holds_something, move_over, open_up, replace};
 use super::observer::{Observer, Phase, Progress};
+use super::preflight::{across_mount, refuse_pin};
 use super::{store, sweep};
 use crate::codec;
 use crate::error::{Code, Error, Finding};
@@ -12,8 +13,8 @@ use crate::model::{Difference, Digest, Metadata, Node};
 use crate::transaction::{
     Cause, Direction, Effect, Input, Method, Outcome, Plan, Record, Recovery, State, Step, Survey, is_locked, open_mode,
 };
-use crate::vfs::{Access, FileType, IoError, Place, Rename, Vfs};
-use std::collections::VecDeque;
+use crate::vfs::{Access, FileType, IoError, Place, Rename, RootId, Vfs};
+use std::collections::{BTreeSet, VecDeque};
 
 /// What `Stage` means for the transaction at hand: stores everything and gives the plan and its `Prepared` record.
 pub(super) type Staging<'a> = dyn FnMut() -> Result<Staged, Error> + 'a;
@@ -339,6 +340,7 @@ pub(super) fn can_revert<V: Vfs>(vfs: &V, plan: &Plan) -> Result<(), Error> {
         return Err(Error::new(Code::Changed, "what was updated has been changed since, so it cannot be taken back")
             .listing(bad));
     }
+    refuse_pinned(vfs, plan)?;
     let leaving: Vec<Place> = plan
         .steps
         .iter()
@@ -346,6 +348,20 @@ pub(super) fn can_revert<V: Vfs>(vfs: &V, plan: &Plan) -> Result<(), Error> {
         .map(evidence::tree_place)
         .collect();
     refuse_strays(vfs, &leaving, plan.steps.iter().filter(|step| step.after.is_some()).map(|step| &step.path))
+}
+
+/// Refuses if a step back would be refused by the file system: a mark that was set since, or something mounted.
+fn refuse_pinned<V: Vfs>(vfs: &V, plan: &Plan) -> Result<(), Error> {
+    let touched = plan.steps.iter().map(|step| (step.root, step.path.clone()));
+    let moved = plan.steps.iter().filter(|step| !step.in_place);
+    let parents: BTreeSet<_> = moved.filter_map(|step| Some((step.root, step.path.parent()?))).collect();
+    for (root, path) in touched.chain(parents) {
+        let at = Place { root: RootId(root), path };
+        if let Some(stat) = vfs.stat(&at).map_err(across_mount)? {
+            refuse_pin(&at.path, &stat)?;
+        }
+    }
+    Ok(())
 }
 
 /// Refuses if a directory that is to go holds anything but `known` paths.

@@ -9,7 +9,7 @@ use crate::error::{Code, Error, Finding};
 use crate::model::{Difference, Kind, Metadata, Node, Policy, TreePath};
 use crate::transaction::{Arrangement, Method, Proposal, arrange, is_locked};
 use crate::tree;
-use crate::vfs::{Capabilities, FileType, Place, RootId, Vfs};
+use crate::vfs::{Capabilities, FileType, Place, RootId, Stat, Vfs};
 use rayon::prelude::*;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -148,12 +148,7 @@ fn look_at<V: Vfs>(
         looked.difference = before.map(|_| Difference::Missing);
         return Ok(looked);
     };
-    if stat.mount_point {
-        return Err(Error::new(Code::Mount, format!("{path} is a mount point")));
-    }
-    if stat.immutable {
-        return Err(Error::new(Code::Immutable, format!("{path} is marked immutable or append-only")));
-    }
+    refuse_pin(path, &stat)?;
     if stat.kind == FileType::Other {
         return Err(Error::new(Code::Special, format!("{path} is a pipe, socket or device")));
     }
@@ -175,7 +170,18 @@ fn look_at<V: Vfs>(
     Ok(looked)
 }
 
-fn across_mount(error: crate::vfs::IoError) -> Error {
+/// What is mounted over, or marked, stays where it is.
+pub(super) fn refuse_pin(path: &TreePath, stat: &Stat) -> Result<(), Error> {
+    if stat.mount_point {
+        return Err(Error::new(Code::Mount, format!("{path} is a mount point")));
+    }
+    if stat.immutable {
+        return Err(Error::new(Code::Immutable, format!("{path} is marked immutable or append-only")));
+    }
+    Ok(())
+}
+
+pub(super) fn across_mount(error: crate::vfs::IoError) -> Error {
     if error.kind() == std::io::ErrorKind::CrossesDevices {
         Error::new(Code::Mount, format!("{} lies on another mounted file system", error.path)).because(error.source)
     } else {
@@ -363,16 +369,24 @@ fn refuse_space<V: Vfs>(
 }
 
 /// Where owners are not part of the identity, a new object belongs to whom the one it replaces belonged, or else to
-/// the owner of its directory.
+/// the owner of its directory. A user keeps what he can of that: the group, if it is one of his, and that of a directory
+/// only if its set-group-id bit says so.
 fn owners<V: Vfs>(
     proposals: &[Proposal],
     looked: &[Looked],
     vfs: &V,
     policy: Policy,
 ) -> Result<Vec<Option<(u32, u32)>>, Error> {
-    if policy.owner || vfs.user() != 0 {
+    if policy.owner {
         return Ok(vec![None; proposals.len()]);
     }
+    let user = vfs.user();
+    // A user can give to his groups only.
+    let possible = |(uid, gid): (u32, u32)| match user {
+        0 => Some((uid, gid)),
+        user => vfs.is_member(gid).then_some((user, gid)),
+    };
+    let inherited = |mode: u32| user == 0 || mode & 0o2000 != 0;
     let mut known: BTreeMap<TreePath, Option<(u32, u32)>> = BTreeMap::new();
     let mut out = Vec::with_capacity(proposals.len());
     for (p, looked) in proposals.iter().zip(looked) {
@@ -381,17 +395,18 @@ fn owners<V: Vfs>(
             (None, Some(parent)) => match known.get(&parent) {
                 Some(owner) => *owner,
                 None => {
-                    let owner = vfs.stat(&Place::tree(&parent))?.map(|stat| (stat.uid, stat.gid));
+                    let stat = vfs.stat(&Place::tree(&parent))?.filter(|stat| inherited(stat.mode));
+                    let owner = stat.map(|stat| (stat.uid, stat.gid));
                     known.insert(parent, owner);
                     owner
                 }
             },
             (None, None) => None,
         };
-        if p.after.as_ref().is_some_and(Node::is_directory) {
-            known.insert(p.path.clone(), owner);
+        if let Some(after) = p.after.as_ref().filter(|after| after.is_directory()) {
+            known.insert(p.path.clone(), owner.filter(|_| inherited(after.metadata.mode)));
         }
-        out.push(owner);
+        out.push(owner.and_then(possible));
     }
     Ok(out)
 }

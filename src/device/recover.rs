@@ -18,7 +18,7 @@ use crate::vfs::{Access, Place, Session, Vfs};
 
 /// What is told of a trial that is used up, but stays.
 const HELD: &str =
-    "the trial is used up, but taking it back would destroy what was changed since: the new version stays on trial";
+    "the trial is used up, but what was changed since keeps it from being taken back: the new version stays on trial";
 
 /// What recovery did.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
@@ -114,7 +114,7 @@ impl<V: Vfs> Engine<V> {
         }
         if seen != session && attempt >= facts.attempts {
             match executor::can_revert(&self.vfs, &self.plan()?) {
-                Err(error) if matches!(error.code(), Code::Changed | Code::Stray) => {
+                Err(error) if matches!(error.code(), Code::Changed | Code::Stray | Code::Immutable | Code::Mount) => {
                     let findings = error.findings().0.to_vec();
                     let told = Error::new(error.code(), HELD).because(error).listing(findings);
                     return Ok((Input::Hold { session }, (attempt == facts.attempts).then_some(told)));
@@ -211,14 +211,13 @@ impl<V: Vfs> Engine<V> {
                     let told_apart = step.before_inode != step.after_inode && plan.method == Method::Exchange;
                     told_apart && stat.inode == step.after_inode
                 }
-                // Somebody may have made another object of that name: only the old one has come back.
-                (None, None) => {
-                    let found = evidence::examine(&self.vfs, &plan, &directories, step, &mut Seen::default())?;
-                    found.0 == Position::NotDone
-                }
+                (None, None) => true,
                 _ => false,
             };
-            if back {
+            // Somebody may have made another object of that name, and a number alone proves nothing.
+            if back
+                && evidence::examine(&self.vfs, &plan, &directories, step, &mut Seen::default())?.0 == Position::NotDone
+            {
                 return Ok(true);
             }
         }

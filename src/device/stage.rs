@@ -6,15 +6,16 @@ use super::evidence::{Ends, Print, Seen};
 use super::layout::{self, Id};
 use super::observer::{Observer, Phase, Progress};
 use super::preflight::Checked;
-use crate::error::{Code, Error};
+use crate::error::{Code, Error, Finding};
 use crate::limits;
 use crate::model::{Digest, Hasher, Kind, Metadata, Node, Policy, TreePath};
 use crate::package::PackageError;
 use crate::transaction::{Arrangement, Method, Plan, Step, open_mode};
-use crate::vfs::{Access, FileType, Place, Vfs};
+use crate::tree;
+use crate::vfs::{Access, FileType, IoError, Place, Vfs};
 use rayon::prelude::*;
-use std::collections::{BTreeMap, BTreeSet};
-use std::io::Read;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::io::{ErrorKind, Read};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Stores new objects into the slots of a transaction.
@@ -75,6 +76,7 @@ impl<'a, V: Vfs> Stager<'a, V> {
             }
             self.store(index, &mut linked)?;
         }
+        self.rehearse()?;
         // Leaders are stored by now.
         for index in 0..self.changes.len() {
             self.store_follower(index)?;
@@ -95,8 +97,7 @@ impl<'a, V: Vfs> Stager<'a, V> {
             if self.observer.cancelled() {
                 return Err(Error::new(Code::Cancelled, "stopped on request"));
             }
-            self.dress(&slot, None, self.after(*index).ok_or_else(gone)?, *index)?;
-            Ok((*index, Print::of(&self.vfs.stat(&slot)?.ok_or_else(gone)?)))
+            Ok((*index, self.dress(&slot, None, self.after(*index).ok_or_else(gone)?, *index)?))
         };
         if self.vfs.threads() > 1 {
             indices.par_iter().with_min_len(64).map(one).collect()
@@ -116,12 +117,11 @@ impl<'a, V: Vfs> Stager<'a, V> {
         } else if !bytes.is_empty() {
             self.vfs.write_at(&file, 0, bytes)?;
         }
-        self.dress(&slot, Some(&file), after, index)?;
-        Ok(Print::of(&self.vfs.stat_of(&file, &slot)?))
+        self.dress(&slot, Some(&file), after, index)
     }
 
     /// Stores a content while it is read, for one that is too long to be held in memory.
-    pub(super) fn pour(&self, index: usize, content: &mut dyn Read) -> Result<(), Error> {
+    pub(super) fn pour(&self, index: usize, content: &mut dyn Read) -> Result<Print, Error> {
         let slot = self.slot(index);
         let after = self.after(index).ok_or_else(|| Error::new(Code::Internal, format!("{slot} has no content")))?;
         let file = self.vfs.create(&slot)?;
@@ -193,7 +193,33 @@ impl<'a, V: Vfs> Stager<'a, V> {
                 return Err(Error::new(Code::PackagePartial, format!("{} has no content", self.changes[index].path)));
             }
         }
-        self.dress(&slot, None, after, index)
+        self.dress(&slot, None, after, index).map(drop)
+    }
+
+    /// Sets what will be set in place on other objects of the same types first: what the file system does not keep is
+    /// refused while it can be.
+    fn rehearse(&self) -> Result<(), Error> {
+        let place = layout::slot(self.id, self.first_slot + self.changes.len() as u32);
+        let mut done = HashSet::new();
+        for (index, how) in self.checked.arrangements.iter().enumerate() {
+            let Some(after) = self.after(index).filter(|_| *how == Arrangement::InPlace) else { continue };
+            let Metadata { mode, uid, gid, mtime, xattrs } = &after.metadata;
+            let time = self.policy.mtime.then_some(*mtime);
+            if !done.insert((after.is_directory(), after.is_file(), *mode, *uid, *gid, time, xattrs)) {
+                continue;
+            }
+            match &after.kind {
+                Kind::Directory => self.vfs.mkdir(&place)?,
+                Kind::Symlink { target } => self.vfs.symlink(target, &place)?,
+                Kind::File { .. } => drop(self.vfs.create(&place)?),
+            }
+            self.dress(&place, None, after, index)?;
+            match after.kind {
+                Kind::Directory => self.vfs.remove_dir(&place)?,
+                _ => self.vfs.remove_file(&place)?,
+            }
+        }
+        Ok(())
     }
 
     /// A file that only moves is linked, not copied: its old name goes when the step for it is taken.
@@ -288,13 +314,18 @@ impl<'a, V: Vfs> Stager<'a, V> {
     }
 
     /// Gives a stored object its metadata: owner first, since that clears bits of the mode; attributes before the mode,
-    /// which may forbid them; time last.
-    fn dress(&self, slot: &Place, file: Option<&V::File>, node: &Node, index: usize) -> Result<(), Error> {
+    /// which may forbid them; time last. Gives what it is known by from now on, or an error if the file system did not
+    /// keep what was set: after a crash nobody could tell that this is the new object.
+    fn dress(&self, slot: &Place, file: Option<&V::File>, node: &Node, index: usize) -> Result<Print, Error> {
         let Metadata { mode, uid, gid, mtime, xattrs } = &node.metadata;
         let owner = if self.policy.owner { Some((*uid, *gid)) } else { self.checked.owners[index] };
         // What is made in the folder of the slots belongs to whom that belongs.
         if let Some((uid, gid)) = owner.filter(|owner| Some(*owner) != self.maker) {
-            self.vfs.set_owner(slot, uid, gid)?;
+            match self.vfs.set_owner(slot, uid, gid) {
+                // Where a user may not do it after all, the object is his like any other.
+                Err(error) if self.is_refused_to_user(&error) => {}
+                done => done?,
+            }
         }
         // From the last: an ACL, which comes before attributes of users, sets the mode as well.
         for (name, value) in xattrs.iter().rev() {
@@ -310,7 +341,25 @@ impl<'a, V: Vfs> Stager<'a, V> {
             Some(file) => self.vfs.set_mtime_of(file, slot, *mtime)?,
             None => self.vfs.set_mtime(slot, *mtime)?,
         }
-        Ok(())
+        let gone = || Error::new(Code::Internal, format!("{slot} is gone"));
+        let stat = match file {
+            Some(file) => self.vfs.stat_of(file, slot)?,
+            None => self.vfs.stat(slot)?.ok_or_else(gone)?,
+        };
+        let mut kept =
+            if xattrs.is_empty() { tree::bare_metadata(&stat) } else { tree::metadata_of(self.vfs, slot, &stat)? };
+        if node.is_directory() && kept.mode == open_mode(*mode) {
+            kept.mode = *mode;
+        }
+        let Some(difference) = kept.difference(&node.metadata, self.policy) else { return Ok(Print::of(&stat)) };
+        let path = self.changes[index].path.clone();
+        let message = format!("the file system does not keep what {path} should have: it got {difference}");
+        Err(Error::new(Code::Metadata, message).listing(vec![Finding { path, difference }]))
+    }
+
+    fn is_refused_to_user(&self, error: &IoError) -> bool {
+        let refused = matches!(error.source.kind(), ErrorKind::PermissionDenied | ErrorKind::InvalidInput);
+        refused && self.vfs.user() != 0 && !self.policy.owner
     }
 
     /// The steps in order, each with the inodes of its ends. `stored` are new objects that were looked at already.

@@ -19,7 +19,7 @@ pub use copy::{add_what_belongs, copy, copy_bytes};
 pub use diff::{Change, Described, changes, describe};
 pub use files::{Files, base_files};
 pub use index::Index;
-pub use read::{hash_file, metadata_of, node_at, node_of};
+pub use read::{bare_metadata, hash_file, metadata_of, node_at, node_of};
 pub use scan::{Walk, scan, scan_below, scan_indexed};
 pub use walk::STATE_NAME;
 

@@ -44,7 +44,7 @@ pub fn metadata_of<V: Vfs>(vfs: &V, at: &Place, stat: &Stat) -> Result<Metadata,
 }
 
 /// The metadata that `stat` tells: all but the extended attributes.
-pub(super) fn bare_metadata(stat: &Stat) -> Metadata {
+pub fn bare_metadata(stat: &Stat) -> Metadata {
     let mode = if stat.kind == FileType::Symlink { 0o777 } else { stat.mode };
     Metadata { mode, uid: stat.uid, gid: stat.gid, mtime: stat.mtime, xattrs: Xattrs::new() }
 }

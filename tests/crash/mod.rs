@@ -4,6 +4,7 @@ mod barriers;
 mod damage;
 mod explorer;
 mod faults;
+mod kept;
 mod nested;
 mod oracle;
 mod random;

@@ -348,20 +348,24 @@ impl State {
         if let Body::Symlink(_) = inode.body {
             return Err(Errno::OPNOTSUPP);
         }
-        let (user, gid) = (self.options.user, inode.gid);
-        let mode = if user == 0 || user == gid { mode & 0o7777 } else { mode & 0o5777 };
-        self.record(vec![Change::Mode { id, mode }]);
+        let mode = if self.options.user == 0 || self.is_in(inode.gid) { mode & 0o7777 } else { mode & 0o5777 };
+        if !self.options.forgets_modes {
+            self.record(vec![Change::Mode { id, mode }]);
+        }
         Ok(())
     }
 
     pub(super) fn set_owner(&mut self, at: &Place, uid: u32, gid: u32) -> Result<(), Errno> {
         let (id, inode) = self.owned(at)?;
-        let user = self.options.user;
-        if user != 0 && (uid != inode.uid || gid != inode.gid && gid != user) {
+        if self.options.user != 0 && (uid != inode.uid || gid != inode.gid && !self.is_in(gid)) {
             return Err(Errno::PERM);
         }
         self.record(vec![Change::Owner { id, uid, gid }]);
         Ok(())
+    }
+
+    fn is_in(&self, gid: u32) -> bool {
+        gid == self.options.user || self.options.second_group == Some(gid)
     }
 
     pub(super) fn set_modified(&mut self, at: &Place, mtime: Time) -> Result<(), Errno> {
@@ -652,7 +656,7 @@ impl Vfs for SimVfs {
     }
 
     fn is_member(&self, gid: u32) -> bool {
-        gid == self.user()
+        self.state().is_in(gid)
     }
 
     fn threads(&self) -> usize {

@@ -131,6 +131,10 @@ pub struct Options {
     pub folds_case: bool,
     /// The effective user; only 0 may give files away, change those of others, or pass over permissions.
     pub user: u32,
+    /// Another group that this user is in, besides the one with his number.
+    pub second_group: Option<u32>,
+    /// Modes are taken and forgotten, as on some network file systems.
+    pub forgets_modes: bool,
     /// Inode numbers are used again, once neither memory nor disk knows them.
     pub reuse_inodes: bool,
     /// Times are kept in steps of this many seconds; 0 keeps nanoseconds.
@@ -158,6 +162,8 @@ impl Default for Options {
             sync_all_reports: true,
             folds_case: false,
             user: 0,
+            second_group: None,
+            forgets_modes: false,
             reuse_inodes: false,
             time_step_seconds: 0,
             limit_bytes: None,
