@@ -114,6 +114,8 @@ pub const ROLE_BYTES: usize = 64;
 pub const TARGET_PATH_BYTES: usize = 1024;
 /// Most days that an offline policy tolerates expired metadata for: ten years.
 pub const GRACE_DAYS: u32 = 3650;
+/// The first second of 2025: a clock that shows an earlier time than this program is old was never set.
+pub const CLOCK_SECONDS: i64 = 1_735_689_600;
 /// Most channels of one package, and most versions that it may replace although they are newer.
 pub const RELEASE_NAMES: usize = 64;
 /// What a download remembers in one: lost with the process are at most so many bytes of those that arrived.
@@ -149,6 +151,8 @@ pub const BLOCK_BYTES_MAX: u64 = 64 << 20;
 pub const CATALOGUE_VERSIONS: usize = 100_000;
 /// Most packages of one catalogue.
 pub const CATALOGUE_PACKAGES: usize = 1_000_000;
+/// Bytes that applying a package stages in a millisecond, as a guess for comparing ways by time: a slow disk.
+pub const APPLY_BYTES_PER_MS: u64 = 20_000;
 /// Times that a version is tried before it is left alone.
 pub const UPDATE_ATTEMPTS: u32 = 3;
 

@@ -369,6 +369,9 @@ pub(super) struct Check {
     pub(super) way: Choosing,
     #[command(flatten)]
     pub(super) web: Web,
+    /// Look for an older version, too, if there is no newer one and the repository permits it
+    #[arg(long)]
+    pub(super) allow_downgrade: bool,
     /// The architecture of this device
     #[arg(long, default_value = std::env::consts::ARCH)]
     pub(super) arch: String,
@@ -390,6 +393,9 @@ pub(super) struct Plan {
     pub(super) way: Choosing,
     #[command(flatten)]
     pub(super) web: Web,
+    /// Look for an older version, too, if there is no newer one and the repository permits it
+    #[arg(long)]
+    pub(super) allow_downgrade: bool,
     /// The architecture of this device
     #[arg(long, default_value = std::env::consts::ARCH)]
     pub(super) arch: String,
@@ -402,7 +408,7 @@ pub(super) struct Choosing {
     #[arg(long, value_name = "URL")]
     pub(super) from: String,
     /// What is there
-    #[arg(long, value_enum)]
+    #[arg(long, value_enum, default_value_t = ManifestKind::Repository)]
     pub(super) manifest: ManifestKind,
     /// Rather fail than fetch more bytes
     #[arg(long, value_name = "N")]
@@ -416,10 +422,38 @@ pub(super) struct Choosing {
     /// Try a version that was given up
     #[arg(long)]
     pub(super) again: bool,
+    #[command(flatten)]
+    pub(super) repository: Following,
+}
+
+/// How a repository is followed.
+#[derive(Debug, Args)]
+pub(super) struct Following {
+    /// The channel of the repository that is followed [default: stable]
+    #[arg(long, value_name = "NAME")]
+    pub(super) channel: Option<String>,
+    /// What makes a way the better one [default: bytes]
+    #[arg(long, value_enum, value_name = "WHAT")]
+    pub(super) prefer: Option<Prefer>,
+    /// What to do about expired metadata: strict, grace:DAYS, ignore-expiry [default: strict]
+    #[arg(long, value_name = "POLICY")]
+    pub(super) offline_policy: Option<crate::repository::OfflinePolicy>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Prefer {
+    /// Fewer bytes to fetch
+    Bytes,
+    /// Less time, at a megabyte a second
+    Time,
+    /// Less space at once
+    Space,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum ManifestKind {
+    /// A repository, or a bundle of one
+    Repository,
     /// The JSON of an update service: its newest version, with packages and patches
     Service,
 }

@@ -105,6 +105,9 @@ pub(super) struct RepoAdd {
     /// A channel that they are in; may be given again
     #[arg(long, value_name = "NAME", default_value = "stable")]
     pub(super) channel: Vec<String>,
+    /// The oldest version that can become theirs; what is older goes through others first
+    #[arg(long, value_name = "VERSION")]
+    pub(super) minimum: Option<String>,
     /// A newer version that they may be installed over; may be given again
     #[arg(long, value_name = "VERSION")]
     pub(super) downgrade_from: Vec<String>,

@@ -1,6 +1,6 @@
 //! Following a service manifest: fetching it, choosing, and who brings the bytes.
 
-use super::args::{Choosing, ManifestKind, Web};
+use super::args::{Choosing, Following, Web};
 use super::files::read_small;
 use super::managed::Managed;
 use super::output::Output;
@@ -28,7 +28,15 @@ pub(super) fn decide(
     managed: &Managed,
     carriers: &Carriers,
 ) -> Result<Decision, Error> {
-    let ManifestKind::Service = way.manifest;
+    if let Following { channel: Some(_), .. }
+    | Following { prefer: Some(_), .. }
+    | Following { offline_policy: Some(_), .. } = &way.repository
+    {
+        return Err(Error::new(
+            Code::Usage,
+            "a service manifest has no channels, no choice of ways, and never expires",
+        ));
+    }
     let vfs = managed.open()?;
     let (status, _) = crate::device::peek(&vfs)?;
     let current = installed(&status.version)?;
@@ -38,17 +46,23 @@ pub(super) fn decide(
     let bytes = bytes
         .ok_or_else(|| Error::new(Code::Unavailable, format!("there is nothing at {}", fetch::shown(&way.from))))?;
     let manifest = ServiceManifest::from_json(&bytes)?;
+    let mut policy = policy(way, architecture)?;
+    if !way.again {
+        policy.attempts = Attempts::read(&vfs)?.0;
+    }
+    let strategy = UpgradeStrategyManager::new(policy).decide_service(&manifest, current)?;
+    Ok(Decision { manifest, base: way.from.clone(), strategy })
+}
+
+/// The rules that were asked for.
+pub(super) fn policy(way: &Choosing, architecture: &str) -> Result<Policy, Error> {
     let mut policy = Policy::new(architecture);
     policy.max_bytes = way.max_bytes;
     policy.force_full = way.force_full;
     for text in &way.hold {
         policy.hold.insert(Version::parse(text).map_err(|error| Error::new(Code::Version, error.to_string()))?);
     }
-    if !way.again {
-        policy.attempts = Attempts::read(&vfs)?.0;
-    }
-    let strategy = UpgradeStrategyManager::new(policy).decide_service(&manifest, current)?;
-    Ok(Decision { manifest, base: way.from.clone(), strategy })
+    Ok(policy)
 }
 
 /// The version that a tree is, where it has to be one that others can be compared with.

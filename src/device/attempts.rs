@@ -2,7 +2,7 @@
 
 use super::layout;
 use super::store::{read_file, replace_file};
-use crate::error::{Code, Error};
+use crate::error::{Advice, Code, Error};
 use crate::limits;
 use crate::model::Version;
 use crate::vfs::Vfs;
@@ -37,6 +37,11 @@ impl Attempts {
             vfs.remove_file(&layout::attempts())?;
         }
         Ok(())
+    }
+
+    /// Was it the release that failed, and not the network, the disk, or whoever pulled the plug?
+    pub fn counts(error: &Error) -> bool {
+        matches!(error.advice(), Advice::Distrust | Advice::RolledBack) || error.code() == Code::Format
     }
 
     fn write<V: Vfs>(&self, vfs: &V) -> Result<(), Error> {

@@ -6,10 +6,11 @@ use super::processor::PackageSource;
 use super::store::ensure_bare_dir;
 use crate::error::{Code, Error};
 use crate::fetch::{self, Carrier, Download, Fetched, Files, Options, Pending, SystemPace, Wanted, Watch};
+use crate::limits;
 use crate::model::PatchPackageInfo;
-use crate::vfs::{OsFiles, OsVfs, Vfs};
+use crate::vfs::{Access, OsFiles, OsVfs, Vfs};
 use std::collections::BTreeSet;
-use std::io::{self, Read};
+use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -40,6 +41,13 @@ impl<'v, V: Vfs> Downloads<'v, V> {
         let (pace, watch) = (SystemPace::default(), Watching(observer));
         let download = Download { vfs: self.vfs, files: &files, carrier, pace: &pace, options, watch: &watch };
         Ok(download.run(wanted)?)
+    }
+
+    /// Reads a content that was fetched, from its beginning.
+    pub(super) fn read(&self, wanted: &Wanted) -> Result<impl Read + use<'v, V>, Error> {
+        let file = self.vfs.open(&layout::download_content(wanted.name()), Access::Read)?;
+        let reader = Reader { vfs: self.vfs, file, offset: 0 };
+        Ok(BufReader::with_capacity(limits::COPY_BUFFER, reader))
     }
 
     /// Removes every download but these.
@@ -120,7 +128,21 @@ impl PackageSource for DownloadSource {
     }
 }
 
-struct Watching<'a>(&'a dyn Observer);
+struct Reader<'v, V: Vfs> {
+    vfs: &'v V,
+    file: V::File,
+    offset: u64,
+}
+
+impl<V: Vfs> Read for Reader<'_, V> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let length = self.vfs.read_at(&self.file, self.offset, buffer).map_err(|error| error.source)?;
+        self.offset += length as u64;
+        Ok(length)
+    }
+}
+
+pub(super) struct Watching<'a>(pub(super) &'a dyn Observer);
 
 impl Watch for Watching<'_> {
     fn progress(&self, done: u64, total: Option<u64>) {

@@ -59,6 +59,28 @@ pub fn resolve(base: &str, address: &str) -> Result<String, String> {
     Ok(full)
 }
 
+/// The address of something in the folder at `base`, by its path there.
+pub fn below(base: &str, path: &str) -> String {
+    if is_url(base) { below_quoted(base, &percent_encoded(path)) } else { below_quoted(base, path) }
+}
+
+/// The address of something in the folder at `base`, by a path that is escaped already where it has to be.
+pub fn below_quoted(base: &str, path: &str) -> String {
+    if is_url(base) {
+        // What follows the path of a folder, a token for example, is asked of what is in it, too.
+        let (folder, tail) = base.split_at(base.find(['?', '#']).unwrap_or(base.len()));
+        format!("{}/{path}{tail}", folder.trim_end_matches('/'))
+    } else if base.is_empty() || base.ends_with('/') {
+        format!("{base}{path}")
+    } else {
+        format!("{base}/{path}")
+    }
+}
+
+fn is_url(address: &str) -> bool {
+    matches!(scheme(address).as_deref(), Some("http" | "https" | "file"))
+}
+
 /// An address for people and logs: without user, password, query and fragment.
 pub fn shown(address: &str) -> String {
     let plain = address.split(['?', '#']).next().unwrap_or_default();
@@ -84,6 +106,19 @@ fn origin(address: &str) -> Option<(&str, &str)> {
 fn scheme(address: &str) -> Option<String> {
     let (scheme, _) = address.split_once(':')?;
     Some(scheme.to_ascii_lowercase())
+}
+
+/// A path as a URL has it.
+fn percent_encoded(path: &str) -> String {
+    let mut out = String::with_capacity(path.len());
+    for byte in path.bytes() {
+        match byte {
+            b'/' | b'_' | b'-' | b'.' | b'~' => out.push(char::from(byte)),
+            _ if byte.is_ascii_alphanumeric() => out.push(char::from(byte)),
+            _ => out.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    out
 }
 
 fn percent_decoded(text: &[u8]) -> Option<Vec<u8>> {
@@ -150,6 +185,24 @@ mod tests {
         }
         assert!(resolve("https://h/m", "file:///etc/passwd").unwrap_err().contains("another machine"));
         assert!(resolve("https://h/m", &"x".repeat(10_000)).unwrap_err().contains("too long"));
+    }
+
+    #[test]
+    fn what_is_in_a_folder_has_its_name_escaped_where_addresses_need_that() {
+        for (base, path, full) in [
+            ("https://h/repo", "t/a%2Fb", "https://h/repo/t/a%252Fb"),
+            ("https://h/repo/?token=1", "targets/a b", "https://h/repo/targets/a%20b?token=1"),
+            ("file:///srv/repo/", "t/a#b", "file:///srv/repo/t/a%23b"),
+            ("/srv/repo", "t/a b%20", "/srv/repo/t/a b%20"),
+            ("/", "t", "/t"),
+            ("repo", "t", "repo/t"),
+            ("", "t/x", "t/x"),
+        ] {
+            assert_eq!(below(base, path), full, "{base} {path}");
+        }
+        assert_eq!(below_quoted("https://h/r", "1.a%2Fb.json"), "https://h/r/1.a%2Fb.json");
+        let there = local_path(&below("file:///srv", "a?b%#\u{e9}")).unwrap();
+        assert_eq!(there, Some(PathBuf::from("/srv/a?b%#\u{e9}")));
     }
 
     #[test]

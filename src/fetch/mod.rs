@@ -23,7 +23,7 @@ mod resume;
 mod small;
 mod wanted;
 
-pub use address::{local_path, resolve, shown};
+pub use address::{below, below_quoted, local_path, resolve, shown};
 pub use carrier::{Body, Carrier, Carriers, Request, Response};
 pub use download::{Download, Fetched, Options, Watch};
 pub use failure::Failure;

@@ -14,6 +14,13 @@ pub enum Clock {
     Unknown,
 }
 
+impl Clock {
+    /// What a clock shows, unless it shows a time before there were any repositories: then it was never set.
+    pub fn showing(moment: Moment) -> Self {
+        if moment < Moment::from_seconds(limits::CLOCK_SECONDS) { Self::Unknown } else { Self::Now(moment) }
+    }
+}
+
 /// What is done with metadata that has expired, or of which that cannot be told.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OfflinePolicy {

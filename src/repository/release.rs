@@ -35,6 +35,8 @@ pub struct Release {
     pub memory_bytes: u64,
     /// Most bytes of new content that it stages.
     pub space_bytes: u64,
+    /// The oldest version that can become this one; what is older goes through others first.
+    pub minimum: Option<Version>,
     /// Versions that it may replace although they are newer.
     pub downgrade_from: Vec<Version>,
     /// Words for people.
@@ -72,6 +74,8 @@ struct Wire {
     package: String,
     memory_bytes: u64,
     space_bytes: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    minimum: Option<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     downgrade_from: Vec<String>,
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -108,6 +112,7 @@ impl Release {
             package: digest(&wire.package)?,
             memory_bytes: wire.memory_bytes,
             space_bytes: wire.space_bytes,
+            minimum: wire.minimum.as_deref().map(version).transpose()?,
             downgrade_from: wire.downgrade_from.iter().map(|text| version(text)).collect::<Result<_, _>>()?,
             notes: wire.notes,
         };
@@ -131,6 +136,7 @@ impl Release {
             package: self.package.to_string(),
             memory_bytes: self.memory_bytes,
             space_bytes: self.space_bytes,
+            minimum: self.minimum.as_ref().map(ToString::to_string),
             downgrade_from: self.downgrade_from.iter().map(ToString::to_string).collect(),
             notes: self.notes.clone(),
         };

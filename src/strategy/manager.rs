@@ -192,6 +192,11 @@ impl Policy {
         }
     }
 
+    /// May a version be installed: is it not held, and was it not given up?
+    pub fn may_install(&self, version: &Version) -> bool {
+        self.refusal(version).is_none()
+    }
+
     /// Why a version is not to be installed; nothing if it may.
     pub(super) fn refusal(&self, version: &Version) -> Option<String> {
         let tried = self.attempts.get(version).copied().unwrap_or(0);
@@ -496,7 +501,8 @@ impl<'a> Search<'a> {
 }
 
 impl UpgradeStrategy {
-    pub(super) fn none(current: Version, reason: String) -> Self {
+    /// Nothing is to be done, and why.
+    pub fn none(current: Version, reason: String) -> Self {
         Self { way: Way::None, from: current, to: current, steps: Vec::new(), bytes: Some(0), space: 0, reason }
     }
 

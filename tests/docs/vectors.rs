@@ -74,6 +74,7 @@ fn repository(out: &mut BTreeMap<&'static str, String>) {
         package: Digest([2; 32]),
         memory_bytes: 1 << 20,
         space_bytes: 4096,
+        minimum: None,
         downgrade_from: Vec::new(),
         notes: String::new(),
     };

@@ -2,6 +2,7 @@
 
 mod crash;
 mod embedding;
+mod follow;
 mod misbehaviour;
 mod nginx;
 mod server;

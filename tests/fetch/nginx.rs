@@ -12,8 +12,8 @@ use surefoot::fetch::{Failure, FetchError, HttpOptions};
 use tempfile::TempDir;
 
 /// It serves the folder until it is dropped.
-struct Nginx {
-    folder: TempDir,
+pub(super) struct Nginx {
+    pub(super) folder: TempDir,
     child: Child,
     port: u16,
     tls_port: u16,
@@ -21,7 +21,7 @@ struct Nginx {
 
 impl Nginx {
     /// Nothing, said aloud, where it is not installed.
-    fn start(more: &str) -> Option<Self> {
+    pub(super) fn start(more: &str) -> Option<Self> {
         let program = ["/usr/sbin/nginx", "/usr/bin/nginx"].into_iter().find(|path| Path::new(path).exists());
         let (Some(program), true) = (program, openssl(&["version"], Path::new("/"))) else {
             println!("SKIPPED: nginx or openssl is not installed");
@@ -67,7 +67,7 @@ impl Nginx {
         Some(nginx)
     }
 
-    fn read(&self, name: &str) -> String {
+    pub(super) fn read(&self, name: &str) -> String {
         fs::read_to_string(self.folder.path().join(name)).unwrap_or_default()
     }
 
@@ -75,20 +75,20 @@ impl Nginx {
         fs::write(self.folder.path().join("www").join(name), content).unwrap();
     }
 
-    fn url(&self, path: &str) -> String {
+    pub(super) fn url(&self, path: &str) -> String {
         format!("http://127.0.0.1:{}/{path}", self.port)
     }
 
-    fn tls_url(&self, path: &str) -> String {
+    pub(super) fn tls_url(&self, path: &str) -> String {
         format!("https://localhost:{}/{path}", self.tls_port)
     }
 
-    fn authority(&self) -> PathBuf {
+    pub(super) fn authority(&self) -> PathBuf {
         self.folder.path().join("ca.pem")
     }
 
     /// Status and bytes of each answer for this path.
-    fn log(&self, path: &str) -> Vec<(u16, u64)> {
+    pub(super) fn log(&self, path: &str) -> Vec<(u16, u64)> {
         let log = self.read("access.log");
         let lines = log.lines().map(|line| line.split(' ').collect::<Vec<_>>());
         let of_path = lines.filter(|words| words[2] == path);

@@ -49,7 +49,7 @@ impl Place {
         command
     }
 
-    fn run(&self, arguments: &[&str]) -> (i32, String, String) {
+    pub(super) fn run(&self, arguments: &[&str]) -> (i32, String, String) {
         let output = self.command(arguments).output().unwrap();
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
         (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
@@ -63,7 +63,7 @@ impl Place {
     }
 
     #[track_caller]
-    fn bad(&self, arguments: &[&str], exit: i32, code: &str) {
+    pub(super) fn bad(&self, arguments: &[&str], exit: i32, code: &str) {
         let (status, stdout, stderr) = self.run(arguments);
         assert!(status == exit && stderr.contains(&format!("({code})")), "{arguments:?}: {status}\n{stdout}{stderr}");
     }

@@ -192,6 +192,7 @@ pub(super) fn release(version: &str, content: &[u8]) -> Release {
         package: Digest([2; 32]),
         memory_bytes: 1 << 20,
         space_bytes: 4096,
+        minimum: None,
         downgrade_from: Vec::new(),
         notes: String::new(),
     };

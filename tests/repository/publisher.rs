@@ -36,7 +36,7 @@ pub(super) fn package(version: &str, content: &str, from: Option<(&str, &str)>) 
 }
 
 fn terms() -> PackageTerms {
-    PackageTerms { channels: vec!["stable".into()], downgrade_from: Vec::new() }
+    PackageTerms { channels: vec!["stable".into()], minimum: None, downgrade_from: Vec::new() }
 }
 
 fn one_key(secret: &SecretKey) -> NewRoles {

@@ -414,6 +414,7 @@ fn a_release_reads_back_and_a_bad_one_hides_no_good_one() {
     let full = Release {
         architecture: Some("x86_64".into()),
         channels: vec!["stable".into(), "beta".into()],
+        minimum: Some("0.9.0".parse().unwrap()),
         downgrade_from: vec!["2.0.0".parse().unwrap()],
         notes: "words".into(),
         ..release("1.2.3", b"abc")

@@ -1,13 +1,27 @@
 //! `plan --from`: every operation of an update, and what it would cost.
 
-use crate::cli::args::{Global, Plan};
+use crate::cli::args::{Global, ManifestKind, Plan};
+use crate::cli::following;
 use crate::cli::managed::Managed;
-use crate::cli::output::Output;
+use crate::cli::output::{Output, bytes};
 use crate::cli::service::{self, Decision};
+use crate::device::Look;
 use crate::error::Error;
 use crate::model::PatchOperations;
 use crate::strategy::{UpgradeStrategy, Way};
 use serde::Serialize;
+
+/// One package of a way through a repository.
+#[derive(Serialize)]
+struct Package<'a> {
+    path: &'a str,
+    version: String,
+    bytes: u64,
+    digest: String,
+    space_bytes: u64,
+    memory_bytes: u64,
+    notes: &'a str,
+}
 
 #[derive(Serialize)]
 struct Planned<'a> {
@@ -20,6 +34,13 @@ struct Planned<'a> {
 pub(super) fn run(asked: &Plan, global: &Global, output: &Output) -> Result<(), Error> {
     let managed = Managed::of(global)?;
     let carriers = service::carriers(&asked.web)?;
+    if asked.way.manifest == ManifestKind::Repository {
+        let follower = following::follower(&asked.way, &asked.web, &asked.arch, asked.allow_downgrade, &carriers)?;
+        let look = follower.look(&mut managed.engine()?, &())?;
+        following::tell(&look, output);
+        tell_packages(&look, output);
+        return Ok(());
+    }
     let decision = service::decide(&asked.way, &asked.web, &asked.arch, &managed, &carriers)?;
     let Decision { manifest, strategy, .. } = &decision;
     let patch = manifest.patch_package(&asked.arch).filter(|_| strategy.way == Way::Patch);
@@ -39,4 +60,26 @@ pub(super) fn run(asked: &Plan, global: &Global, output: &Output) -> Result<(), 
     }
     output.result(&Planned { strategy, operations });
     Ok(())
+}
+
+/// What each package takes. What it does, only the package itself tells.
+fn tell_packages(look: &Look, output: &Output) {
+    service::tell(&look.strategy, output);
+    for release in &look.packages {
+        let space = bytes(release.space_bytes);
+        output.line(format_args!("{:<8} {}  {}, stages {space}", "fetch", release.path, bytes(release.bytes)));
+        output.item(
+            "package",
+            &Package {
+                path: &release.path,
+                version: release.version.to_string(),
+                bytes: release.bytes,
+                digest: release.digest.to_string(),
+                space_bytes: release.space_bytes,
+                memory_bytes: release.memory_bytes,
+                notes: &release.notes,
+            },
+        );
+    }
+    output.result(&Planned { strategy: &look.strategy, operations: None });
 }

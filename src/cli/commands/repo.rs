@@ -3,6 +3,7 @@
 use super::build::usage;
 use super::version;
 use crate::cli::files::{Draft, failed, open_package, read_secret, read_secrets, read_small};
+use crate::cli::following::now;
 use crate::cli::output::{Output, bytes};
 use crate::cli::repo_args::*;
 use crate::error::{Code, Error};
@@ -135,7 +136,11 @@ fn init(asked: &RepoInit, output: &Output) -> Result<(), Error> {
 
 fn add(asked: &RepoAdd, output: &Output) -> Result<(), Error> {
     let keys = read_secrets(&asked.key)?;
-    let terms = PackageTerms { channels: asked.channel.clone(), downgrade_from: versions(&asked.downgrade_from)? };
+    let terms = PackageTerms {
+        channels: asked.channel.clone(),
+        minimum: asked.minimum.as_deref().map(version).transpose()?,
+        downgrade_from: versions(&asked.downgrade_from)?,
+    };
     let mut publisher = open(&asked.repository)?;
     publisher.require_keys(&keys.iter().collect::<Vec<_>>(), now())?;
     let mut changed = false;
@@ -283,11 +288,6 @@ fn copy(asked: &RepoMirror, output: &Output) -> Result<(), Error> {
 
 fn open(path: &Path) -> Result<Publisher<OsVfs>, Error> {
     Publisher::open(OsVfs::open_tree(path)?)
-}
-
-fn now() -> Moment {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    Moment::from_seconds(now.map_or(0, |now| i64::try_from(now.as_secs()).unwrap_or(i64::MAX)))
 }
 
 fn versions(texts: &[String]) -> Result<Vec<Version>, Error> {

@@ -2,15 +2,16 @@
 
 use super::apply::{believe, keyring, refuse_trial, tell};
 use super::apply_entry::{address, apply_patch};
-use crate::cli::args::{Applying, Global, Update};
+use crate::cli::args::{Applying, Global, ManifestKind, Update};
 use crate::cli::files::{open_package, starts_with};
+use crate::cli::following;
 use crate::cli::managed::Managed;
 use crate::cli::output::Output;
 use crate::cli::progress::Meter;
 use crate::cli::service::{self, Decision};
 use crate::device::{Attempts, Downloads, Engine, PatchProcessor};
-use crate::error::{Advice, Code, Error};
-use crate::fetch::Wanted;
+use crate::error::{Code, Error};
+use crate::fetch::{Carrier, Wanted};
 use crate::model::PatchPackageInfo;
 use crate::package::Package;
 use crate::strategy::Way;
@@ -24,8 +25,12 @@ pub(super) fn run(asked: &Update, global: &Global, output: &Output) -> Result<()
     let managed = Managed::of(global)?;
     let meter = Meter::new(output);
     // Whatever a crash left is settled first: it may have finished the update.
-    drop(settled(&managed, output, &meter)?);
+    let engine = settled(&managed, output, &meter)?;
     let carriers = service::carriers(&asked.web)?;
+    if asked.way.manifest == ManifestKind::Repository {
+        return follow(asked, (&managed, engine), &carriers, output, meter);
+    }
+    drop(engine);
     let decision = service::decide(&asked.way, &asked.web, &asked.how.arch, &managed, &carriers)?;
     let vfs = managed.open()?;
     let downloads = Downloads::open(&vfs)?;
@@ -65,15 +70,41 @@ pub(super) fn run(asked: &Update, global: &Global, output: &Output) -> Result<()
             downloads.keep_only(&[])?;
             if asked.how.trial { attempts.note(&vfs, decision.manifest.version)? } else { attempts.clear(&vfs)? }
         }
-        Err(error) if is_its_fault(error) => attempts.note(&vfs, decision.manifest.version)?,
+        Err(error) if Attempts::counts(error) => attempts.note(&vfs, decision.manifest.version)?,
         Err(_) => {}
     }
     done
 }
 
-/// Was it the release that failed, and not the network, the disk, or whoever pulled the plug?
-fn is_its_fault(error: &Error) -> bool {
-    matches!(error.advice(), Advice::Distrust | Advice::RolledBack) || error.code() == Code::Format
+/// Follows a repository.
+fn follow(
+    asked: &Update,
+    (managed, mut engine): (&Managed, Engine),
+    carriers: &dyn Carrier,
+    output: &Output,
+    meter: Meter<'_>,
+) -> Result<(), Error> {
+    following::refuse_keys(!asked.how.trust.is_empty(), asked.how.allow_unsigned)?;
+    let follower = following::follower(&asked.way, &asked.web, &asked.how.arch, asked.how.allow_downgrade, carriers)?;
+    let look = follower.look(&mut engine, &meter)?;
+    drop(engine);
+    following::tell(&look, output);
+    if look.strategy.is_none() {
+        service::tell(&look.strategy, output);
+    } else {
+        output.message(&look.strategy);
+        output.item("strategy", &look.strategy);
+    }
+    let report = follower.install(&|| managed.open(), &look, &asked.how.package_settings(), &meter)?;
+    drop(meter);
+    match report {
+        None => output.result(&look.strategy),
+        Some(report) => {
+            tell(&report, output);
+            output.result(&report);
+        }
+    }
+    Ok(())
 }
 
 /// Finishes or takes back what a crash left.

@@ -14,6 +14,8 @@ use std::io::{self, Read};
 pub struct PackageTerms {
     /// The channels that it is in.
     pub channels: Vec<String>,
+    /// The oldest version that can become it; nothing for every one.
+    pub minimum: Option<Version>,
     /// Versions that it may replace although they are newer.
     pub downgrade_from: Vec<Version>,
 }
@@ -63,6 +65,7 @@ pub fn read_release(read: impl Read, terms: &PackageTerms) -> Result<Release, Er
         package: id,
         memory_bytes: promise.memory(),
         space_bytes: space(&promise),
+        minimum: terms.minimum,
         downgrade_from: terms.downgrade_from.clone(),
         notes: head.notes.clone(),
     };

@@ -1,0 +1,367 @@
+//! `Follower`: a tree follows a repository: looks, chooses, fetches, applies.
+//!
+//! What is believed of the repository is durable before anything is built on it, what is fetched waits in the state
+//! directory through any loss of power, and only then the tree is worked on: as by [`Engine::apply`].
+
+use super::attempts::Attempts;
+use super::downloads::{Downloads, Watching};
+use super::engine::{Engine, Report};
+use super::observer::{Observer, Phase, Progress};
+use super::package::PackageSettings;
+use crate::codec::v1::tree_digest;
+use crate::error::{Code, Error};
+use crate::fetch::{self, Carrier, Failure, FetchError, Options, SystemPace, Wanted};
+use crate::limits;
+use crate::model::{Digest, Policy as Identity, Version};
+use crate::package::{Package, Start};
+use crate::repository::{
+    Answer, Base, Client, Clock, METADATA_DIRECTORY, Notice, OfflinePolicy, Release, ReleaseKind, RepositoryError,
+    Request, Step, TARGETS_DIRECTORY, blob_name,
+};
+use crate::strategy::{
+    Catalogue, Offer, OfferKind, Policy, Release as Offered, UpgradeStrategy, UpgradeStrategyManager,
+};
+use crate::vfs::Vfs;
+
+/// A tree's way to its repository, and the rules by which it follows.
+pub struct Follower<'a> {
+    /// Where the repository is, and copies of it: addresses of folders, the best first. The others are asked for what
+    /// the ones before do not give, or give wrong.
+    pub addresses: Vec<String>,
+    /// Who brings the bytes.
+    pub carrier: &'a dyn Carrier,
+    /// How they are fetched.
+    pub options: Options,
+    /// What the device knows of the time.
+    pub clock: Clock,
+    /// What is done about metadata that has expired.
+    pub offline: OfflinePolicy,
+    /// Which version is chosen, and by which way. An older version needs the permission of the repository besides
+    /// `allow_downgrade`; how often each was tried is read from the state directory, unless `again` is asked for.
+    pub rules: Policy,
+    /// Try versions that were given up.
+    pub again: bool,
+}
+
+/// What a look at a repository has found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Look {
+    /// What is to be done.
+    pub strategy: UpgradeStrategy,
+    /// The packages for it, in the order in which they are applied.
+    pub packages: Vec<Release>,
+    /// What was accepted although not everything is as it should be.
+    pub notices: Vec<Notice>,
+    /// Packages that the repository describes in a way that nobody understands; they are passed over.
+    pub unusable: Vec<RepositoryError>,
+    /// The way leads back, and the repository permits it.
+    pub downgrade: bool,
+    /// Names of packages carry digests.
+    consistent: bool,
+}
+
+impl Follower<'_> {
+    /// Looks at the repository and decides. Nothing of the tree changes; what is believed is kept.
+    pub fn look<V: Vfs>(&self, engine: &mut Engine<V>, observer: &dyn Observer) -> Result<Look, Error> {
+        observer.report(Progress { phase: Phase::Check, done: 0, total: 0 });
+        let current = engine.current()?;
+        let installed = Version::parse(&current.version).map_err(|error| {
+            Error::new(Code::Version, "the version that is installed cannot be compared with others").because(error)
+        })?;
+        let mut client = engine.repository_client(self.clock, self.offline)?;
+        client.look_for_everything();
+        loop {
+            match client.step()? {
+                Step::Fetch(request) => self.ask(&mut client, &request, observer)?,
+                Step::Keep(kept) => engine.keep_trust(&kept.role, Some(&kept.bytes))?,
+                Step::Forget(role) => engine.keep_trust(&role, None)?,
+                Step::Done => break,
+            }
+        }
+        let (releases, unusable) = client.releases();
+        let mut rules = self.rules.clone();
+        if !self.again {
+            rules.attempts = Attempts::read(engine.vfs())?.0;
+        }
+        let usable = usable(releases, &rules, engine, installed)?;
+        let (strategy, downgrade) = decide(rules, &usable, installed)?;
+        let of_step = |name: &String| usable.iter().find(|release| release.path == *name).cloned();
+        let packages = strategy.steps.iter().filter_map(|step| of_step(&step.name)).collect();
+        let consistent = client.root().is_some_and(|root| root.consistent_snapshot);
+        let notices = client.notices().to_vec();
+        Ok(Look { strategy, packages, notices, unusable, downgrade, consistent })
+    }
+
+    /// Fetches what a look has chosen, and applies it; `open` opens the tree, more than once. On trial, that is the
+    /// first package only: each version is tried before another one is built on it.
+    ///
+    /// The tree is locked while it is worked on, and not while something is fetched.
+    pub fn install<V: Vfs>(
+        &self,
+        open: &dyn Fn() -> Result<V, Error>,
+        look: &Look,
+        settings: &PackageSettings,
+        observer: &dyn Observer,
+    ) -> Result<Option<Report>, Error> {
+        let vfs = open()?;
+        let downloads = Downloads::open(&vfs)?;
+        let count = if settings.settings.trial { 1 } else { look.packages.len() };
+        let packages: Vec<(&Release, Wanted)> =
+            look.packages.iter().take(count).map(|release| (release, self.wanted(release, look.consistent))).collect();
+        // What is left of earlier downloads and not among these leads nowhere any more.
+        downloads.keep_only(&packages.iter().map(|(_, wanted)| wanted).collect::<Vec<_>>())?;
+        let total = packages.iter().map(|(release, _)| release.bytes).sum();
+        let room = packages.iter().map(|(release, _)| release.space_bytes).max().unwrap_or(0);
+        let mut before = 0;
+        for (release, wanted) in &packages {
+            let left = u64::saturating_sub(total, before + release.bytes);
+            let options = Options { room: room.saturating_add(left), ..self.options.clone() };
+            downloads.fetch(wanted, self.carrier, &options, &Part { observer, before, total })?;
+            before += release.bytes;
+        }
+        if packages.is_empty() {
+            return Ok(None);
+        }
+        let mut engine = Engine::open(open()?)?;
+        let recovered = engine.recover(observer)?;
+        if recovered.trial {
+            return Err(Error::new(Code::Pending, "a trial is under way"));
+        }
+        let mut attempts = Attempts::read(&vfs)?;
+        let mut done: Option<Report> = None;
+        for (release, wanted) in &packages {
+            let settings = PackageSettings { allow_downgrade: look.downgrade, ..settings.clone() };
+            let applied = Package::open(downloads.read(wanted)?)
+                .map_err(Error::from)
+                .and_then(|package| Ok(package.accept_unsigned()?))
+                .and_then(|package| {
+                    refuse_other(&package, release)?;
+                    engine.apply(package, &settings, observer)
+                });
+            let report = applied.inspect_err(|error| {
+                if Attempts::counts(error)
+                    && let Err(error) = attempts.note(&vfs, release.version)
+                {
+                    tracing::warn!(error = %error, "that a version did not stay could not be noted");
+                }
+            })?;
+            done = Some(match done {
+                None => report,
+                Some(first) => Report { from: first.from, steps: first.steps.saturating_add(report.steps), ..report },
+            });
+        }
+        // From here on a failure costs some space, and nothing else.
+        downloads.keep_only(&[])?;
+        match &done {
+            Some(report) if report.trial => attempts.note(&vfs, packages[0].0.version)?,
+            _ => attempts.clear(&vfs)?,
+        }
+        Ok(done)
+    }
+
+    /// Recovers, looks, and installs what was chosen; the whole of an update in one call.
+    pub fn update<V: Vfs>(
+        &self,
+        open: &dyn Fn() -> Result<V, Error>,
+        settings: &PackageSettings,
+        observer: &dyn Observer,
+    ) -> Result<(Look, Option<Report>), Error> {
+        let mut engine = Engine::open(open()?)?;
+        if engine.recover(observer)?.trial {
+            return Err(Error::new(Code::Pending, "a trial is under way"));
+        }
+        let look = self.look(&mut engine, observer)?;
+        drop(engine);
+        let report = self.install(open, &look, settings, observer)?;
+        Ok((look, report))
+    }
+
+    /// Asks one address after the other for a file of metadata, until one has it and it is believed.
+    fn ask(&self, client: &mut Client, request: &Request, observer: &dyn Observer) -> Result<(), Error> {
+        let mut first = None;
+        for address in &self.addresses {
+            let answer = self.metadata(address, request, observer);
+            match answer.and_then(|answer| Ok(client.answer(answer)?)) {
+                Ok(()) => return Ok(()),
+                Err(error) if error.code() == Code::Cancelled => return Err(error),
+                Err(error) => first = first.or(Some(error)),
+            }
+        }
+        Err(first.unwrap_or_else(|| Error::new(Code::Usage, "a repository without an address")))
+    }
+
+    fn metadata(&self, address: &str, request: &Request, observer: &dyn Observer) -> Result<Answer, Error> {
+        let address = fetch::below_quoted(&fetch::below(address, METADATA_DIRECTORY), &request.name);
+        let (pace, watch) = (SystemPace::default(), Watching(observer));
+        let found = fetch::fetch_small(self.carrier, &address, request.most, self.options.patience, &pace, &watch);
+        match found {
+            // Stores that do not list what they hold say so of what they do not hold, too.
+            Err(FetchError::GaveUp { failures, .. })
+                if request.optional
+                    && failures.iter().all(|(_, why)| matches!(why, Failure::Status { status: 403, .. })) =>
+            {
+                Ok(Answer::Missing)
+            }
+            Err(FetchError::TooLong { limit, .. }) => {
+                Err(RepositoryError::TooLong { file: request.name.clone(), most: limit }.into())
+            }
+            found => Ok(found?.map_or(Answer::Missing, Answer::Bytes)),
+        }
+    }
+
+    fn wanted(&self, release: &Release, consistent: bool) -> Wanted {
+        let path = format!("{TARGETS_DIRECTORY}/{}", blob_name(&release.path, &release.digest, consistent));
+        Wanted {
+            addresses: self.addresses.iter().map(|address| fetch::below(address, &path)).collect(),
+            size: Some(release.bytes),
+            digest: Some(release.digest),
+            blocks: None,
+            label: release.version.to_string(),
+        }
+    }
+}
+
+impl std::fmt::Debug for Follower<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { addresses, options, clock, offline, rules, again, .. } = self;
+        let mut out = f.debug_struct("Follower");
+        out.field("addresses", addresses).field("options", options).field("clock", clock).field("offline", offline);
+        out.field("rules", rules).field("again", again).finish_non_exhaustive()
+    }
+}
+
+/// The packages that this device may use: in its channel, for its architecture, and patches only of trees that are, or
+/// will be, what they start from.
+fn usable<V: Vfs>(
+    mut releases: Vec<Release>,
+    rules: &Policy,
+    engine: &Engine<V>,
+    installed: Version,
+) -> Result<Vec<Release>, Error> {
+    releases.retain(|release| match &rules.channel {
+        Some(channel) => release.is_for(channel, &rules.architecture),
+        None => release.architecture.as_ref().is_none_or(|name| *name == rules.architecture),
+    });
+    let base = |release: &Release| match &release.kind {
+        ReleaseKind::Patch(base) => Some(base.clone()),
+        ReleaseKind::Full => None,
+    };
+    let from_here = |release: &Release| base(release).is_some_and(|base| base.version == installed);
+    let here = if releases.iter().any(from_here) { trees_here(engine)? } else { Vec::new() };
+    let made: Vec<(Version, Digest)> = releases.iter().map(|release| (release.version, release.target)).collect();
+    releases.retain(|release| match base(release) {
+        None => true,
+        Some(Base { version, digest }) if version == installed => here.contains(&digest),
+        Some(Base { version, digest }) => made.contains(&(version, digest)),
+    });
+    Ok(releases)
+}
+
+/// The digests that the recorded tree has under each policy that a package may count by.
+fn trees_here<V: Vfs>(engine: &Engine<V>) -> Result<Vec<Digest>, Error> {
+    let Some(manifest) = engine.manifest()? else { return Ok(Vec::new()) };
+    let mut out = Vec::new();
+    for (owner, mtime) in [(true, true), (true, false), (false, true), (false, false)] {
+        out.extend(manifest.clone().under(Identity { owner, mtime }).ok().map(|manifest| tree_digest(&manifest)));
+    }
+    Ok(out)
+}
+
+/// What is to be done with these packages, and whether it leads back.
+fn decide(rules: Policy, usable: &[Release], installed: Version) -> Result<(UpgradeStrategy, bool), Error> {
+    let back = rules.allow_downgrade && rules.target.is_none_or(|target| target < installed);
+    let ahead = match rules.target {
+        Some(target) if target < installed => None,
+        _ => {
+            let rules = Policy { allow_downgrade: false, ..rules.clone() };
+            Some(UpgradeStrategyManager::new(rules).decide(&catalogue(usable.iter()), installed)?)
+        }
+    };
+    if let Some(strategy) = ahead.filter(|strategy| !strategy.is_none() || !back) {
+        return Ok((strategy, false));
+    }
+    // Back, then: only by packages that are signed to be installed over this very version, and in one step.
+    let permitted = |release: &&Release| {
+        release.version < installed
+            && release.downgrade_from.contains(&installed)
+            && match &release.kind {
+                ReleaseKind::Full => true,
+                ReleaseKind::Patch(base) => base.version == installed,
+            }
+    };
+    let permitted = catalogue(usable.iter().filter(permitted));
+    let newest = permitted.releases.iter().map(|release| release.version).filter(|version| rules.may_install(version));
+    let Some(target) = rules.target.or(newest.max()) else {
+        let reason = format!("{installed} is the newest version, and the repository permits no older one over it");
+        return Ok((UpgradeStrategy::none(installed, reason), false));
+    };
+    let rules = Policy { target: Some(target), ..rules };
+    let mut strategy = UpgradeStrategyManager::new(rules).decide(&permitted, installed)?;
+    strategy.reason += &format!("; the repository permits {target} over {installed}");
+    Ok((strategy, true))
+}
+
+fn catalogue<'a>(releases: impl Iterator<Item = &'a Release>) -> Catalogue {
+    let mut out = Catalogue::default();
+    for release in releases {
+        out.releases.push(Offered { version: release.version, channels: Vec::new(), minimum: release.minimum });
+        out.offers.push(Offer {
+            name: release.path.clone(),
+            kind: match &release.kind {
+                ReleaseKind::Full => OfferKind::Full,
+                ReleaseKind::Patch(base) => OfferKind::Patch(base.version),
+            },
+            to: release.version,
+            architecture: release.architecture.clone(),
+            bytes: Some(release.bytes),
+            space: release.bytes.saturating_add(release.space_bytes),
+            apply_ms: release.space_bytes / limits::APPLY_BYTES_PER_MS,
+        });
+    }
+    out
+}
+
+/// Is this the package that the metadata describes? Its name is, and then so is everything in it; what else is said
+/// of it must not be something else.
+fn refuse_other<R: std::io::Read>(
+    package: &Package<R, crate::package::Verified>,
+    release: &Release,
+) -> Result<(), Error> {
+    if package.id() != release.package {
+        let what = format!("{} holds package {}, not {}", release.path, package.id(), release.package);
+        return Err(Error::new(Code::Digest, what));
+    }
+    let head = package.promise().head();
+    let start = match &release.kind {
+        ReleaseKind::Full => Start::Anything,
+        ReleaseKind::Patch(base) => Start::Base { version: base.version.to_string(), digest: base.digest },
+    };
+    let same_start = match (&head.start, &start) {
+        (Start::Base { version, digest }, Start::Base { version: other, digest: wanted }) => {
+            digest == wanted && Version::parse(version).ok() == Version::parse(other).ok()
+        }
+        (one, other) => one == other,
+    };
+    let same_version = Version::parse(&head.to).ok() == Some(release.version);
+    if same_start && same_version && head.target == release.target && head.architecture == release.architecture {
+        return Ok(());
+    }
+    Err(Error::new(Code::Format, format!("{} is described as something else than it is", release.path)))
+}
+
+/// One download of several.
+struct Part<'a> {
+    observer: &'a dyn Observer,
+    before: u64,
+    total: u64,
+}
+
+impl Observer for Part<'_> {
+    fn report(&self, progress: Progress) {
+        self.observer.report(Progress { done: self.before + progress.done, total: self.total, ..progress });
+    }
+
+    fn cancelled(&self) -> bool {
+        self.observer.cancelled()
+    }
+}

@@ -1,0 +1,401 @@
+//! The command line following a repository: over paths, `file:` URLs and nginx.
+
+use super::nginx::Nginx;
+use super::noise;
+use super::update::Place;
+use serde_json::{Value, json};
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+use surefoot::publish::Publisher;
+use surefoot::repository::Moment;
+use surefoot::trust::SecretKey;
+use surefoot::vfs::OsVfs;
+
+/// A repository `REPO` with version 1.0.0 of the tree `old`, which `dev` has.
+fn with_repository() -> Place {
+    let place = Place::new();
+    place.good(&["repo", "init", "REPO", "--key", "key"]);
+    full(&place, "old", "1.0.0", &[]);
+    place
+}
+
+fn full(place: &Place, tree: &str, version: &str, terms: &[&str]) {
+    let build = ["build", "--full", tree, "--to", version, "--owner", "no", "--no-prove", "-o", "full.sf"];
+    place.good(&build);
+    place.good(&[&["repo", "add", "REPO", "full.sf", "--key", "key"], terms].concat());
+}
+
+fn patch(place: &Place, (old, from): (&str, &str), (new, to): (&str, &str), terms: &[&str]) {
+    let build = ["build", old, new, "--from", from, "--to", to, "--owner", "no", "--no-prove", "-o", "patch.sf"];
+    place.good(&build);
+    place.good(&[&["repo", "add", "REPO", "patch.sf", "--key", "key"], terms].concat());
+}
+
+fn copy(place: &Place, from: &str, to: &str) {
+    let _ = fs::remove_dir_all(place.path(to));
+    assert!(Command::new("cp").arg("-a").arg(place.path(from)).arg(place.path(to)).status().unwrap().success());
+}
+
+fn on_device<'a>(verb: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+    [&["--root", "dev", verb, "--from", "REPO"], more].concat()
+}
+
+/// The last object that the program told.
+fn object(place: &Place, arguments: &[&str]) -> Value {
+    let (_, stdout, stderr) = place.run(&[&["--json"], arguments].concat());
+    serde_json::from_str(stdout.lines().last().unwrap_or_else(|| panic!("{stderr}"))).unwrap()
+}
+
+/// Signs the metadata of the repository as if it were this moment.
+fn renew_at(place: &Place, moment: Moment) {
+    let key = SecretKey::from_pem(&fs::read_to_string(place.path("key")).unwrap()).unwrap();
+    let vfs = OsVfs::open_tree(&place.path("REPO")).unwrap();
+    Publisher::open(vfs).unwrap().renew(&["targets"], &[&key], moment).unwrap();
+}
+
+fn days_from_now(days: i64) -> Moment {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    Moment::from_seconds(now as i64 + days * 86_400)
+}
+
+#[test]
+fn a_device_follows_a_publisher_from_version_to_version() {
+    let place = with_repository();
+    let up_to_date = "nothing to do: 1.0.0 is the newest version\n";
+    assert_eq!(place.good(&on_device("update", &[])), up_to_date);
+    full(&place, "new", "1.0.0.1", &[]);
+    patch(&place, ("old", "1.0.0"), ("new", "1.0.0.1"), &[]);
+    let told = place.good(&on_device("check", &[]));
+    assert!(told.starts_with("patch from 1.0.0 to 1.0.0.1: a patch takes "), "{told}");
+    place.assert_same("dev", "old");
+    let told = place.good(&on_device("plan", &[]));
+    assert!(told.contains("\nfetch    any/1.0.0.1/from-1.0.0.sf  "), "{told}");
+    let planned = object(&place, &on_device("plan", &[]));
+    assert_eq!((&planned["strategy"], &planned["operations"]), (&json!("patch"), &Value::Null));
+    let url = format!("file://{}", place.path("REPO").display());
+    let told = place.good(&["--json", "--root", "dev", "update", "--from", &url]);
+    let phases = ["check", "download", "stage", "apply", "sweep"];
+    assert!(phases.iter().all(|phase| told.contains(&format!("\"phase\":\"{phase}\""))), "{told}");
+    let last: Value = serde_json::from_str(told.lines().last().unwrap()).unwrap();
+    assert_eq!((&last["from"], &last["to"], &last["trial"]), (&json!("1.0.0"), &json!("1.0.0.1"), &json!(false)));
+    place.assert_same("dev", "new");
+    let left: Vec<_> = fs::read_dir(place.path("dev/.surefoot/downloads")).unwrap().collect();
+    assert_eq!(left.len(), 1, "only the lock");
+
+    copy(&place, "new", "newer");
+    place.write("newer/app", "the newest application");
+    full(&place, "newer", "2.0.0", &["--channel", "stable", "--channel", "beta"]);
+    let told = place.good(&on_device("update", &["--force-full"]));
+    assert!(told.starts_with("1.0.0.1 -> 2.0.0, "), "{told}");
+    place.assert_same("dev", "newer");
+    place.good(&["--root", "dev", "verify"]);
+    place.good(&["--root", "dev", "rollback"]);
+    place.assert_same("dev", "new");
+}
+
+#[test]
+fn a_chain_is_gone_in_one_update_and_on_trial_one_package_at_a_time() {
+    let place = with_repository();
+    copy(&place, "new", "newer");
+    place.write("newer/app", "the newest application");
+    // The full package is larger than both patches together.
+    for tree in ["old", "new", "newer"] {
+        fs::write(place.path(tree).join("ballast"), noise(200_000, 3)).unwrap();
+    }
+    place.device();
+    full(&place, "newer", "1.2.0", &[]);
+    patch(&place, ("old", "1.0.0"), ("new", "1.1.0"), &[]);
+    patch(&place, ("new", "1.1.0"), ("newer", "1.2.0"), &[]);
+    let told = object(&place, &on_device("check", &[]));
+    assert_eq!((&told["strategy"], told["steps"].as_array().unwrap().len()), (&json!("chain"), 2), "{told}");
+    let sizes = fs::metadata(place.path("full.sf")).unwrap().len();
+    assert!(told["bytes"].as_u64().unwrap() < sizes, "{told}");
+    place.bad(&on_device("update", &["--max-bytes", "100"]), 5, "strategy.budget");
+    place.assert_same("dev", "old");
+    let told = object(&place, &on_device("update", &[]));
+    assert_eq!((&told["from"], &told["to"]), (&json!("1.0.0"), &json!("1.2.0")));
+    assert!(told["steps"].as_u64().unwrap() >= 4, "the steps of both: {told}");
+    place.assert_same("dev", "newer");
+
+    place.device();
+    let told = object(&place, &on_device("update", &["--trial"]));
+    assert_eq!((&told["to"], &told["trial"]), (&json!("1.1.0"), &json!(true)));
+    place.bad(&on_device("update", &[]), 1, "transaction.pending");
+    assert_eq!(place.good(&on_device("check", &[])).lines().count(), 1, "looking is allowed on trial");
+    place.good(&["--root", "dev", "confirm"]);
+    place.good(&on_device("update", &["--trial"]));
+    place.good(&["--root", "dev", "rollback"]);
+    place.assert_same("dev", "new");
+}
+
+#[test]
+fn a_patch_of_a_tree_that_is_not_here_is_not_chosen() {
+    let place = with_repository();
+    full(&place, "new", "1.0.0.1", &[]);
+    patch(&place, ("new", "1.0.0"), ("new", "1.0.0.1"), &[]);
+    let told = object(&place, &on_device("check", &[]));
+    assert_eq!(told["strategy"], "full", "{told}");
+    place.good(&on_device("update", &[]));
+    place.assert_same("dev", "new");
+}
+
+#[test]
+fn the_rules_of_the_device_decide_what_is_installed() {
+    let place = with_repository();
+    full(&place, "new", "1.1.0", &["--channel", "beta"]);
+    let nothing = "nothing to do: 1.0.0 is the newest version\n";
+    assert_eq!(place.good(&on_device("check", &[])), nothing, "it is in another channel");
+    assert!(place.good(&on_device("check", &["--channel", "beta"])).starts_with("full from 1.0.0 to 1.1.0"));
+    let told = place.good(&on_device("check", &["--channel", "beta", "--hold", "1.1.0"]));
+    assert!(told.contains("1.1.0: it is held"), "{told}");
+
+    let build = ["build", "--full", "new", "--to", "1.2.0", "--arch", "riscv64", "--owner", "no", "-o", "risc.sf"];
+    place.good(&build);
+    place.good(&["repo", "add", "REPO", "risc.sf", "--key", "key"]);
+    assert_eq!(place.good(&on_device("check", &["--arch", "x86_64"])), nothing, "it is for another architecture");
+    let told = place.good(&on_device("check", &["--arch", "riscv64"]));
+    assert!(told.starts_with("full from 1.0.0 to 1.2.0"), "{told}");
+
+    // What is older than 1.1.5 goes through that.
+    copy(&place, "new", "newer");
+    place.write("newer/app", "the newest application");
+    full(&place, "newer", "2.0.0", &["--minimum", "1.1.5"]);
+    place.bad(&on_device("check", &["--arch", "x86_64"]), 6, "strategy.no-way");
+    full(&place, "new", "1.1.5", &[]);
+    let told = object(&place, &on_device("check", &["--arch", "x86_64"]));
+    assert_eq!((&told["strategy"], &told["steps"][0]["to"]), (&json!("chain"), &json!("1.1.5")), "{told}");
+    place.good(&on_device("update", &["--arch", "x86_64", "--prefer", "time"]));
+    place.assert_same("dev", "newer");
+    place.bad(&on_device("update", &["--trust", "key.pub"]), 2, "usage.invalid");
+    place.bad(&on_device("update", &["--allow-unsigned"]), 2, "usage.invalid");
+    place.bad(&on_device("check", &["--manifest", "service", "--channel", "beta"]), 2, "usage.invalid");
+}
+
+#[test]
+fn an_older_version_needs_the_word_of_the_repository_and_of_the_device() {
+    let place = with_repository();
+    full(&place, "new", "1.1.0", &[]);
+    place.good(&on_device("update", &[]));
+    place.good(&["repo", "remove", "REPO", "1.1.0", "--key", "key"]);
+    let told = place.good(&on_device("update", &["--allow-downgrade"]));
+    assert!(told.contains("the repository permits no older one over it"), "{told}");
+    place.good(&["repo", "add", "REPO", "full.sf", "--key", "key"]);
+    full(&place, "old", "1.0.0", &["--downgrade-from", "1.1.0"]);
+    assert!(place.good(&on_device("update", &[])).starts_with("nothing to do"));
+    place.assert_same("dev", "new");
+    let told = place.good(&on_device("check", &["--allow-downgrade"]));
+    assert!(told.starts_with("full from 1.1.0 to 1.0.0") && told.contains("permits 1.0.0 over 1.1.0"), "{told}");
+    place.good(&on_device("update", &["--allow-downgrade"]));
+    place.assert_same("dev", "old");
+    assert_eq!(object(&place, &["--root", "dev", "status"])["version"], "1.0.0");
+}
+
+#[test]
+fn a_release_that_does_not_stay_is_given_up_after_three_tries() {
+    let place = with_repository();
+    full(&place, "new", "1.1.0", &[]);
+    for _ in 0..3 {
+        place.good(&on_device("update", &["--trial"]));
+        place.good(&["--root", "dev", "rollback"]);
+    }
+    let told = place.good(&on_device("update", &[]));
+    assert!(told.contains("1.1.0: it was tried 3 times and did not stay"), "{told}");
+    place.good(&on_device("update", &["--again"]));
+    place.assert_same("dev", "new");
+}
+
+#[test]
+fn expiry_freeze_rollback_and_foreign_keys_are_refused_by_update() {
+    let place = with_repository();
+    full(&place, "new", "1.1.0", &[]);
+    copy(&place, "REPO", "OLDER");
+    place.good(&["repo", "expire", "REPO", "--key", "key"]);
+    place.good(&on_device("check", &[]));
+    let from = |repository: &'static str| ["--root", "dev", "update", "--from", repository];
+    place.bad(&from("OLDER"), 3, "trust.rollback");
+
+    place.good(&["keygen", "-o", "other"]);
+    place.good(&["repo", "init", "STRANGE", "--key", "other"]);
+    place.bad(&from("STRANGE"), 3, "trust.threshold");
+    copy(&place, "REPO", "BAD");
+    let blob = fs::read_dir(place.path("BAD/targets/any/1.1.0")).unwrap().next().unwrap().unwrap().path();
+    let mut bytes = fs::read(&blob).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    fs::write(&blob, bytes).unwrap();
+    place.bad(&[&from("BAD")[..], &["--retries", "0"]].concat(), 3, "trust.digest");
+    // A mirror that lies is not a release that fails, and others are asked.
+    for _ in 0..3 {
+        place.bad(&[&from("BAD")[..], &["--retries", "0"]].concat(), 3, "trust.digest");
+    }
+    place.assert_same("dev", "old");
+
+    // Nobody has renewed it for a year: it is frozen, or the device was away.
+    renew_at(&place, days_from_now(-365));
+    place.bad(&from("REPO"), 3, "trust.expired");
+    place.bad(&[&from("REPO")[..], &["--offline-policy", "grace:300"]].concat(), 3, "trust.expired");
+    place.bad(&[&from("REPO")[..], &["--offline-policy", "lenient"]].concat(), 2, "policy");
+    place.assert_same("dev", "old");
+    let (code, _, stderr) = place.run(&[&from("REPO")[..], &["--offline-policy", "grace:400"]].concat());
+    assert!(code == 0 && stderr.contains("warning: timestamp.json has expired at "), "{code} {stderr}");
+    place.assert_same("dev", "new");
+    let told = place.good(&["--json", "--root", "dev", "check", "--from", "REPO", "--offline-policy", "ignore-expiry"]);
+    assert!(told.contains("{\"type\":\"notice\",\"notice\":\"expired\",\"file\":\"timestamp.json\""), "{told}");
+}
+
+#[test]
+fn a_clock_that_jumps_back_brings_nothing_back() {
+    let place = with_repository();
+    full(&place, "new", "1.1.0", &[]);
+    // What the device has believed was signed in a month, as its clock is now: so that is a month behind.
+    renew_at(&place, days_from_now(35));
+    let (code, stdout, stderr) = place.run(&on_device("check", &[]));
+    assert_eq!(code, 0, "{stdout}{stderr}");
+    let (code, _, stderr) = place.run(&on_device("check", &[]));
+    assert!(code == 0 && stderr.contains("which is taken instead"), "{stderr}");
+    // By the clock it is still valid, and it is not by what was seen.
+    renew_at(&place, days_from_now(1));
+    place.bad(&on_device("update", &[]), 3, "trust.expired");
+    place.assert_same("dev", "old");
+}
+
+#[test]
+fn a_mirror_takes_over_where_the_first_address_fails_or_lies() {
+    let place = with_repository();
+    full(&place, "new", "1.1.0", &[]);
+    copy(&place, "REPO", "MIRROR");
+    let update = |more: &[&str]| {
+        let from = ["--root", "dev", "update", "--from", "REPO", "--retries", "0"];
+        place.run(&[&from[..], more].concat()).0
+    };
+    fs::write(place.path("REPO/metadata/timestamp.json"), "{}").unwrap();
+    assert_eq!(update(&[]), 3);
+    fs::remove_dir_all(place.path("REPO/targets")).unwrap();
+    fs::create_dir(place.path("REPO/targets")).unwrap();
+    assert_eq!(update(&["--mirror", "MIRROR"]), 0);
+    place.assert_same("dev", "new");
+    let told = place.run(&["--root", "dev", "update", "--from", "NOWHERE", "--retries", "0"]);
+    assert!(told.0 == 6 && told.2.contains("repository.missing"), "{told:?}");
+}
+
+#[test]
+fn a_tree_that_was_given_no_keys_follows_nobody() {
+    let place = with_repository();
+    copy(&place, "old", "bare");
+    place.good(&["--root", "bare", "init", "--version", "1.0.0", "--owner", "no"]);
+    place.bad(&["--root", "bare", "check", "--from", "REPO"], 3, "trust.no-root");
+    copy(&place, "old", "given");
+    let trust = ["--trust", "REPO/metadata/1.root.json"];
+    place.good(&[&["--root", "given", "init", "--version", "1.0.0", "--owner", "no"], &trust[..]].concat());
+    full(&place, "new", "1.1.0", &[]);
+    place.good(&["--root", "given", "update", "--from", "REPO"]);
+    place.assert_same("given", "new");
+    place.bad(&["--root", "old", "update", "--from", "REPO"], 1, "tree.not-initialised");
+}
+
+#[test]
+fn an_update_waits_for_others_and_for_room() {
+    let place = with_repository();
+    full(&place, "new", "1.1.0", &[]);
+    let lock = fs::File::open(place.path("dev/.surefoot/lock")).unwrap();
+    lock.try_lock().unwrap();
+    place.bad(&on_device("update", &[]), 9, "lock.held");
+    place.bad(&on_device("check", &[]), 9, "lock.held");
+    drop(lock);
+    place.good(&on_device("update", &[]));
+}
+
+/// Moves the repository to where nginx serves it.
+fn serve(place: &Place, www: &Path) {
+    let _ = fs::remove_dir_all(www.join("repo"));
+    assert!(Command::new("cp").arg("-a").arg(place.path("REPO")).arg(www.join("repo")).status().unwrap().success());
+}
+
+#[test]
+fn over_http_and_tls_a_device_follows_what_the_publisher_adds() {
+    let Some(nginx) = Nginx::start("") else { return };
+    let www = nginx.folder.path().join("www");
+    let place = with_repository();
+    full(&place, "new", "1.0.0.1", &[]);
+    patch(&place, ("old", "1.0.0"), ("new", "1.0.0.1"), &[]);
+    serve(&place, &www);
+    let url = nginx.url("repo");
+    let told = place.good(&["--root", "dev", "update", "--from", &url]);
+    assert!(told.starts_with("1.0.0 -> 1.0.0.1"), "{told}");
+    place.assert_same("dev", "new");
+    // Nothing that is believed already is fetched again: the timestamp, and whether there is another root.
+    let before = nginx.read("access.log").lines().count();
+    assert!(place.good(&["--root", "dev", "update", "--from", &url]).starts_with("nothing to do"));
+    let log = nginx.read("access.log");
+    let asked: Vec<&str> = log.lines().skip(before).map(|line| line.rsplit(' ').next().unwrap()).collect();
+    assert_eq!(asked, ["/repo/metadata/2.root.json", "/repo/metadata/timestamp.json"]);
+
+    copy(&place, "new", "newer");
+    place.write("newer/app", "the newest application");
+    full(&place, "newer", "1.0.0.2", &[]);
+    place.good(&["keygen", "-o", "key2"]);
+    place.good(&["repo", "rotate", "REPO", "--online-key", "key2", "--key", "key"]);
+    serve(&place, &www);
+    let ca = nginx.authority();
+    let tls = nginx.tls_url("repo/");
+    place.bad(&["--root", "dev", "update", "--from", &tls, "--retries", "0"], 6, "source.unavailable");
+    place.good(&["--root", "dev", "update", "--from", &tls, "--ca", ca.to_str().unwrap()]);
+    place.assert_same("dev", "newer");
+}
+
+#[test]
+fn killed_at_random_moments_an_update_from_a_repository_ends_new_and_believes_the_newest() {
+    let Some(nginx) = Nginx::start("limit_rate 4m;") else { return };
+    let www = nginx.folder.path().join("www");
+    let place = with_repository();
+    fs::write(place.path("new/big"), noise(12 << 20, 7)).unwrap();
+    for number in 0..300 {
+        place.write(&format!("new/many/{}/{number}", number % 9), &format!("content {number}"));
+    }
+    place.good(&["--root", "dev", "check", "--from", "REPO"]);
+    full(&place, "new", "1.1.0", &[]);
+    let package = fs::metadata(place.path("full.sf")).unwrap().len();
+    serve(&place, &www);
+    let seed = std::env::var("SUREFOOT_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(20_261_122_u64);
+    let mut dice = seed;
+    let (mut kills, mut finished) = (0, false);
+    let url = nginx.url("repo");
+    for _ in 0..300 {
+        let update = ["--root", "dev", "-q", "update", "--from", &url];
+        let mut child = place.command(&update).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let moment = Instant::now() + Duration::from_millis(5 + (dice >> 33) % 700);
+        let ended = loop {
+            match child.try_wait().unwrap() {
+                Some(status) => break Some(status),
+                None if Instant::now() > moment => break None,
+                None => thread::sleep(Duration::from_millis(2)),
+            }
+        };
+        match ended {
+            Some(status) => {
+                let output = child.wait_with_output().unwrap();
+                assert!(status.success(), "seed {seed}: {}", String::from_utf8_lossy(&output.stderr));
+                finished = true;
+                break;
+            }
+            None => {
+                child.kill().unwrap();
+                child.wait().unwrap();
+                kills += 1;
+            }
+        }
+    }
+    assert!(finished && kills > 3, "seed {seed}: {kills} kills");
+    place.assert_same("dev", "new");
+    place.good(&["--root", "dev", "verify"]);
+    let name = fs::read_dir(place.path("REPO/targets/any/1.1.0")).unwrap().next().unwrap().unwrap().file_name();
+    let served: u64 =
+        nginx.log(&format!("/repo/targets/any/1.1.0/{}", name.to_str().unwrap())).iter().map(|(_, bytes)| bytes).sum();
+    println!("seed {seed}: {kills} kills, {served} bytes served of a package of {package}");
+    assert!(served * 100 <= package * 105, "seed {seed}: {served} of {package}");
+    let kept = fs::read(place.path("dev/.surefoot/trust/timestamp.json")).unwrap();
+    assert_eq!(kept, fs::read(place.path("REPO/metadata/timestamp.json")).unwrap());
+}
