@@ -192,7 +192,7 @@ codes! {
     /// No packages lead to the version that is wanted.
     NoWay "strategy.no-way" Later "the publisher offers no way from the version that is here; see check";
     /// The way to the version that is wanted costs more than is allowed.
-    Budget "strategy.budget" Space "raise --max-bytes or --max-space, or wait for a link that costs less";
+    Budget "strategy.budget" Space "raise --max-bytes, or wait for a link that costs less";
     /// It was stopped on request before anything changed.
     Cancelled "apply.cancelled" Mend "start again when it suits";
     /// Applying failed, and the old tree is back.
@@ -409,6 +409,7 @@ impl From<FetchError> for Error {
             FetchError::Cancelled => Code::Cancelled,
             FetchError::TooLong { .. } => Code::Limit,
             FetchError::Address(_) => Code::Usage,
+            FetchError::Bundle(..) => Code::Format,
             FetchError::GaveUp { .. } if error.is_distrust() => Code::Digest,
             FetchError::GaveUp { .. } => Code::Unavailable,
         };

@@ -144,6 +144,8 @@ pub const BAD_BLOCKS: u32 = 3;
 pub const RESTARTS: u32 = 4;
 /// Smallest block of a published block map, in bytes: a multiple of the piece.
 pub const BLOCK_BYTES_MIN: u64 = DOWNLOAD_PIECE;
+/// Most files of a bundle: every package of the largest targets metadata, and as many of metadata.
+pub const BUNDLE_FILES: usize = 1 << 16;
 /// Largest block of a published block map, in bytes: what one corrupted byte costs.
 pub const BLOCK_BYTES_MAX: u64 = 64 << 20;
 

@@ -5,7 +5,7 @@ use super::output::Output;
 use super::service;
 use crate::device::{Follower, Look};
 use crate::error::{Code, Error};
-use crate::fetch::Carrier;
+use crate::fetch::{self, Bundle, Carrier, Carriers};
 use crate::repository::{Clock, Moment, Notice};
 use crate::strategy;
 use serde::Serialize;
@@ -18,14 +18,26 @@ struct Told<'a> {
     message: String,
 }
 
-/// Who follows the repository that was named.
+/// The bundle that was named, if it is a file of this machine.
+pub(super) fn bundle(address: &str) -> Result<Option<Bundle>, Error> {
+    let odd = |why: String| Error::new(Code::Usage, why);
+    let path = fetch::local_path(address).map_err(odd)?.filter(|path| path.is_file());
+    Ok(path.map(|path| Bundle::open(&path)).transpose()?)
+}
+
+/// Who follows the repository that was named: by the bundle, or else by whoever brings addresses.
 pub(super) fn follower<'a>(
-    way: &Choosing,
-    web: &Web,
+    (way, web): (&Choosing, &Web),
     architecture: &str,
     allow_downgrade: bool,
-    carrier: &'a dyn Carrier,
+    (bundle, carriers): (Option<&'a Bundle>, &'a Carriers),
 ) -> Result<Follower<'a>, Error> {
+    let (addresses, carrier): (Vec<String>, &dyn Carrier) = match bundle {
+        // There is no other place for what is in a bundle.
+        Some(_) if !web.mirror.is_empty() => return Err(Error::new(Code::Usage, "a bundle has no mirrors")),
+        Some(bundle) => (vec![String::new()], bundle),
+        None => (std::iter::once(&way.from).chain(&web.mirror).cloned().collect(), carriers),
+    };
     let mut rules = service::policy(way, architecture)?;
     rules.allow_downgrade = allow_downgrade;
     rules.channel = Some(way.repository.channel.clone().unwrap_or_else(|| "stable".into()));
@@ -35,7 +47,7 @@ pub(super) fn follower<'a>(
         Some(Prefer::Space) => strategy::Prefer::Space,
     };
     Ok(Follower {
-        addresses: std::iter::once(&way.from).chain(&web.mirror).cloned().collect(),
+        addresses,
         carrier,
         options: service::options(web, None),
         clock: Clock::showing(now()),

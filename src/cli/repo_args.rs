@@ -1,5 +1,6 @@
 //! What can be asked for of a repository.
 
+use super::args::Web;
 use crate::limits;
 use clap::{Args, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -28,6 +29,8 @@ pub(super) enum RepoCommand {
     Gc(RepoGc),
     /// Copy a repository to another directory, or bring the copy up to date
     Mirror(RepoMirror),
+    /// Write a repository into one file, for devices without a network
+    Bundle(RepoBundle),
 }
 
 impl RepoCommand {
@@ -41,6 +44,7 @@ impl RepoCommand {
             Self::Verify(_) => "repo verify",
             Self::Gc(_) => "repo gc",
             Self::Mirror(_) => "repo mirror",
+            Self::Bundle(_) => "repo bundle",
         }
     }
 }
@@ -183,8 +187,8 @@ pub(super) struct RepoGc {
 
 #[derive(Debug, Args)]
 pub(super) struct RepoMirror {
-    /// The repository
-    pub(super) source: PathBuf,
+    /// The repository: a path, an http(s) or file: URL, or a bundle
+    pub(super) source: String,
     /// The copy; it is made if it is missing
     pub(super) copy: PathBuf,
     /// The root metadata where trust begins, for a new copy [default: the first one of the repository]
@@ -193,6 +197,20 @@ pub(super) struct RepoMirror {
     /// What to do about expired metadata: strict, grace:DAYS, ignore-expiry
     #[arg(long, value_name = "POLICY", default_value = "strict")]
     pub(super) offline_policy: crate::repository::OfflinePolicy,
+    #[command(flatten)]
+    pub(super) web: Web,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RepoBundle {
+    /// The directory
+    pub(super) repository: PathBuf,
+    /// Only packages that make this version; may be given again
+    #[arg(long, value_name = "VERSION")]
+    pub(super) to: Vec<String>,
+    /// Where the bundle goes
+    #[arg(short, long, value_name = "FILE")]
+    pub(super) output: PathBuf,
 }
 
 /// A role at the top.

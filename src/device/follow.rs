@@ -83,11 +83,16 @@ impl Follower<'_> {
         if !self.again {
             rules.attempts = Attempts::read(engine.vfs())?.0;
         }
-        let usable = usable(releases, &rules, engine, installed)?;
+        let consistent = client.root().is_some_and(|root| root.consistent_snapshot);
+        let mut usable = usable(releases, &rules, engine, installed)?;
+        // A bundle may hold a part of what the metadata describes.
+        let nobody_has = |release: &Release| {
+            self.wanted(release, consistent).addresses.iter().all(|address| self.carrier.lacks(address))
+        };
+        usable.retain(|release| !nobody_has(release));
         let (strategy, downgrade) = decide(rules, &usable, installed)?;
         let of_step = |name: &String| usable.iter().find(|release| release.path == *name).cloned();
         let packages = strategy.steps.iter().filter_map(|step| of_step(&step.name)).collect();
-        let consistent = client.root().is_some_and(|root| root.consistent_snapshot);
         let notices = client.notices().to_vec();
         Ok(Look { strategy, packages, notices, unusable, downgrade, consistent })
     }

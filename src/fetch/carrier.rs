@@ -32,6 +32,11 @@ pub trait Body: Send {
 pub trait Carrier: Send + Sync {
     /// Asks, and gives the head of the answer whatever its status.
     fn get(&self, request: &Request) -> Result<Response, Failure>;
+
+    /// Is it known without asking that there is nothing at this address?
+    fn lacks(&self, _: &str) -> bool {
+        false
+    }
 }
 
 /// The carrier of each kind of address: files of this machine, and the web where there is somebody for it.

@@ -21,23 +21,32 @@ impl Carrier for LocalCarrier {
         };
         let mut file = OsFiles.open_file(&path).map_err(failed)?;
         let length = file.seek(SeekFrom::End(0)).map_err(failed)?;
-        let (start, end) = request.range.map_or((0, length), |(start, end)| (start, end.unwrap_or(length).min(length)));
-        let mut head = Head::default();
-        if request.range.is_some() && start >= end {
-            head.status = 416;
-            head.content_range = Some(format!("bytes */{length}"));
-            return Ok(Response { head, body: Box::new(FileBody { left: io::empty().take(0), buffer: Vec::new() }) });
-        }
-        file.seek(SeekFrom::Start(start)).map_err(failed)?;
-        head.content_length = Some(end - start);
-        head.status = 200;
-        if request.range.is_some() {
-            head.status = 206;
-            head.content_range = Some(format!("bytes {start}-{}/{length}", end - 1));
-        }
-        let body = FileBody { left: file.take(end - start), buffer: vec![0; limits::COPY_BUFFER] };
-        Ok(Response { head, body: Box::new(body) })
+        part_of(file, (0, length), request).map_err(failed)
     }
+}
+
+/// What is asked for of a content that is a part of a file: where it begins there, and its length.
+pub(super) fn part_of(
+    mut file: impl Read + Seek + Send + 'static,
+    (begin, length): (u64, u64),
+    request: &Request,
+) -> io::Result<Response> {
+    let (start, end) = request.range.map_or((0, length), |(start, end)| (start, end.unwrap_or(length).min(length)));
+    let mut head = Head::default();
+    if request.range.is_some() && start >= end {
+        head.status = 416;
+        head.content_range = Some(format!("bytes */{length}"));
+        return Ok(Response { head, body: Box::new(FileBody { left: io::empty().take(0), buffer: Vec::new() }) });
+    }
+    file.seek(SeekFrom::Start(begin + start))?;
+    head.content_length = Some(end - start);
+    head.status = 200;
+    if request.range.is_some() {
+        head.status = 206;
+        head.content_range = Some(format!("bytes {start}-{}/{length}", end - 1));
+    }
+    let body = FileBody { left: file.take(end - start), buffer: vec![0; limits::COPY_BUFFER] };
+    Ok(Response { head, body: Box::new(body) })
 }
 
 struct FileBody<R> {

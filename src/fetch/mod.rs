@@ -3,13 +3,14 @@
 //! ```text
 //! wanted, failure, head, resume   what to ask for and what to keep: pure
 //! part, download                  the bytes on the disk, and the loop between disk and carrier
-//! carrier, http, local            who brings bytes
+//! carrier, http, local, bundle    who brings bytes
 //! small                           metadata: bounded, whole, in memory
 //! ```
 //!
 //! A dropped or killed download loses nothing: what is on the disk says for itself which pieces are there.
 
 mod address;
+mod bundle;
 mod carrier;
 mod download;
 mod failure;
@@ -24,6 +25,7 @@ mod small;
 mod wanted;
 
 pub use address::{below, below_quoted, local_path, resolve, shown};
+pub use bundle::{Bundle, Member, bundle_members};
 pub use carrier::{Body, Carrier, Carriers, Request, Response};
 pub use download::{Download, Fetched, Options, Watch};
 pub use failure::Failure;
@@ -72,6 +74,9 @@ pub enum FetchError {
     /// An address, or their number, is not what it should be.
     #[error("{0}")]
     Address(String),
+    /// A bundle is not what it should be.
+    #[error("{0} is no bundle of a repository: {1}")]
+    Bundle(String, String),
     /// Nobody has it, or nobody who was asked often enough gave it.
     #[error("{label} cannot be fetched{}", .failures.iter().map(|(address, why)| format!("; {}: {why}", shown(address))).collect::<String>())]
     GaveUp {
@@ -89,6 +94,17 @@ impl From<IoError> for FetchError {
 }
 
 impl FetchError {
+    /// Did everybody who was asked say that there is no such thing?
+    pub fn missing(&self) -> bool {
+        match self {
+            Self::GaveUp { failures, .. } => {
+                let gone = |failure: &Failure| matches!(failure, Failure::Status { status: 404 | 410, .. });
+                !failures.is_empty() && failures.iter().all(|(_, failure)| gone(failure))
+            }
+            _ => false,
+        }
+    }
+
     /// Did what came differ from what was published, everywhere?
     pub fn is_distrust(&self) -> bool {
         match self {

@@ -6,6 +6,7 @@ mod follow;
 mod misbehaviour;
 mod nginx;
 mod server;
+mod tuf_client;
 mod update;
 
 use std::path::PathBuf;

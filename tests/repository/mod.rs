@@ -2,6 +2,7 @@
 //! what a publisher makes.
 
 mod attacks;
+mod follow;
 mod publisher;
 mod reference;
 mod state;

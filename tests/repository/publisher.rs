@@ -1,5 +1,6 @@
 //! The publisher's side: what is published is what a device believes, wherever the publisher is interrupted.
 
+use super::follow::{Served, options};
 use super::{key, now};
 use std::collections::BTreeMap;
 use std::io::{Cursor, Read};
@@ -39,7 +40,7 @@ fn terms() -> PackageTerms {
     PackageTerms { channels: vec!["stable".into()], minimum: None, downgrade_from: Vec::new() }
 }
 
-fn one_key(secret: &SecretKey) -> NewRoles {
+pub(super) fn one_key(secret: &SecretKey) -> NewRoles {
     role::TOP.iter().map(|name| (*name, RoleKeys { keys: vec![secret.public()], threshold: 1 })).collect()
 }
 
@@ -47,13 +48,13 @@ fn first_root(roles: &NewRoles, signers: &[&SecretKey]) -> Vec<u8> {
     sign(&draft_first_root(roles, Lifetimes::default(), now()).unwrap(), signers).unwrap()
 }
 
-fn add(publisher: &mut Publisher<SimVfs>, bytes: &[u8]) -> Result<Added, Error> {
+pub(super) fn add(publisher: &mut Publisher<SimVfs>, bytes: &[u8]) -> Result<Added, Error> {
     let mut open = || -> Result<Box<dyn Read>, Error> { Ok(Box::new(Cursor::new(bytes.to_vec()))) };
     publisher.add(&mut open, &terms())
 }
 
 /// A repository of one key with version 1.0.0.
-fn repository() -> SimVfs {
+pub(super) fn repository() -> SimVfs {
     let disk = SimVfs::new();
     let secret = key(1);
     let root = first_root(&one_key(&secret), &[&secret]);
@@ -299,7 +300,11 @@ fn verification_finds_what_is_missing_or_changed() {
 #[test]
 fn a_mirror_is_a_copy_that_is_never_led_astray() {
     let (source, copy) = (repository(), SimVfs::new());
-    let bring = |source: &SimVfs| mirror(source, copy.clone(), None, Clock::Now(now()), OfflinePolicy::Strict);
+    let bring = |source: &SimVfs| {
+        let carrier = Served(source.clone());
+        let source = Source { address: "", carrier: &carrier, options: options() };
+        mirror(&source, copy.clone(), None, Clock::Now(now()), OfflinePolicy::Strict)
+    };
     assert_eq!(bring(&source).unwrap(), 1);
     assert_eq!(seen(&copy), seen(&source));
     assert_eq!(bring(&source).unwrap(), 0);
@@ -325,6 +330,8 @@ fn a_mirror_is_a_copy_that_is_never_led_astray() {
     drop(Publisher::init(stranger.clone(), &root, &[&key(66)], now()).unwrap());
     assert!(bring(&stranger).is_err());
     assert_eq!(seen(&copy), seen(&source));
+    let carrier = Served(source.clone());
+    let source = Source { address: "", carrier: &carrier, options: options() };
     let expired = mirror(&source, SimVfs::new(), None, Clock::Now(now().plus_days(31)), OfflinePolicy::Strict);
     assert_eq!(expired.unwrap_err().code().as_str(), "trust.expired");
 }

@@ -1,5 +1,6 @@
 //! Another implementation judges: `tuf` of PyPI, the reference implementation, reads what we publish, and we read what
-//! it publishes. Where there is no Python, or it cannot be installed, a line that begins with `SKIPPED:` says so.
+//! it publishes. Where there is no Python with `pip`, a line that begins with `SKIPPED:` says so; where there is one and
+//! `tuf` cannot be installed, the tests fail.
 
 use super::{Device, Publisher};
 use std::collections::BTreeMap;
@@ -19,18 +20,27 @@ fn python() -> Option<&'static Path> {
 fn install() -> Option<PathBuf> {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("tuf-7");
     let python = folder.join("bin/python");
-    let works = || runs(Command::new(&python).args(["-c", "import tuf.ngclient, cryptography"]));
+    let works = || runs(Command::new(&python).args(["-c", "import tuf.ngclient, cryptography"])).is_ok();
     if works() {
         return Some(python);
     }
-    let made = runs(Command::new("python3").args(["-m", "venv"]).arg(&folder))
-        && runs(Command::new(&python).args(["-m", "pip", "install", "--quiet", "tuf>=6", "securesystemslib[crypto]"]))
-        && works();
-    made.then_some(python)
+    if runs(Command::new("python3").args(["-c", "import pip, venv, ensurepip"])).is_err() {
+        return None;
+    }
+    let packages = ["-m", "pip", "install", "--quiet", "tuf>=6", "securesystemslib[crypto]"];
+    runs(Command::new("python3").args(["-m", "venv"]).arg(&folder))
+        .and_then(|()| runs(Command::new(&python).args(packages)))
+        .unwrap_or_else(|why| panic!("there is a Python with pip, and tuf cannot be installed: {why}"));
+    assert!(works(), "tuf was installed, and cannot be imported");
+    Some(python)
 }
 
-fn runs(command: &mut Command) -> bool {
-    command.output().is_ok_and(|output| output.status.success())
+fn runs(command: &mut Command) -> Result<(), String> {
+    match command.output() {
+        Ok(output) if output.status.success() => Ok(()),
+        Ok(output) => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 /// Runs a program text; its standard output, or what it said when it failed.

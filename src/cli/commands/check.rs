@@ -12,7 +12,9 @@ pub(super) fn run(asked: &Check, global: &Global, output: &Output) -> Result<(),
     let strategy = match asked.way.manifest {
         ManifestKind::Service => service::decide(&asked.way, &asked.web, &asked.arch, &managed, &carriers)?.strategy,
         ManifestKind::Repository => {
-            let follower = following::follower(&asked.way, &asked.web, &asked.arch, asked.allow_downgrade, &carriers)?;
+            let bundle = following::bundle(&asked.way.from)?;
+            let source = (bundle.as_ref(), &carriers);
+            let follower = following::follower((&asked.way, &asked.web), &asked.arch, asked.allow_downgrade, source)?;
             let look = follower.look(&mut managed.engine()?, &())?;
             following::tell(&look, output);
             look.strategy

@@ -35,7 +35,9 @@ pub(super) fn run(asked: &Plan, global: &Global, output: &Output) -> Result<(), 
     let managed = Managed::of(global)?;
     let carriers = service::carriers(&asked.web)?;
     if asked.way.manifest == ManifestKind::Repository {
-        let follower = following::follower(&asked.way, &asked.web, &asked.arch, asked.allow_downgrade, &carriers)?;
+        let bundle = following::bundle(&asked.way.from)?;
+        let source = (bundle.as_ref(), &carriers);
+        let follower = following::follower((&asked.way, &asked.web), &asked.arch, asked.allow_downgrade, source)?;
         let look = follower.look(&mut managed.engine()?, &())?;
         following::tell(&look, output);
         tell_packages(&look, output);

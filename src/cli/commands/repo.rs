@@ -1,22 +1,27 @@
 //! `repo`: publishes packages in a repository.
 
+use super::apply_entry::address;
 use super::build::usage;
 use super::version;
 use crate::cli::files::{Draft, failed, open_package, read_secret, read_secrets, read_small};
-use crate::cli::following::now;
+use crate::cli::following::{self, now};
 use crate::cli::output::{Output, bytes};
 use crate::cli::repo_args::*;
+use crate::cli::service;
 use crate::error::{Code, Error};
+use crate::fetch::{Carriers, Options};
+use crate::limits;
 use crate::model::Version;
 use crate::publish::{
-    Added, Lifetimes, NewRoles, PackageTerms, Publisher, RoleKeys, Rotated, draft_first_root, mirror, verify_repository,
+    Added, Lifetimes, NewRoles, PackageTerms, Publisher, RoleKeys, Rotated, Source, bundle, draft_first_root, mirror,
+    verify_repository,
 };
-use crate::repository::{Clock, Key, Moment, Release, ReleaseKind, role, sign};
+use crate::repository::{Clock, Key, Moment, OfflinePolicy, Release, ReleaseKind, role, sign};
 use crate::trust::{PublicKey, SecretKey};
 use crate::vfs::OsVfs;
 use serde::Serialize;
 use std::fs;
-use std::io::{Read, Write as _};
+use std::io::{BufWriter, Read, Write as _};
 use std::path::{Path, PathBuf};
 
 /// What a repository is after it was changed.
@@ -77,6 +82,14 @@ struct Mirrored {
     copied: usize,
 }
 
+#[derive(Serialize)]
+struct Bundled {
+    repository: String,
+    bundle: String,
+    packages: usize,
+    bytes: u64,
+}
+
 pub(super) fn run(asked: &Repo, output: &Output) -> Result<(), Error> {
     match &asked.what {
         RepoCommand::Init(asked) => init(asked, output),
@@ -87,6 +100,7 @@ pub(super) fn run(asked: &Repo, output: &Output) -> Result<(), Error> {
         RepoCommand::Verify(asked) => verify(asked, output),
         RepoCommand::Gc(asked) => collect_garbage(asked, output),
         RepoCommand::Mirror(asked) => copy(asked, output),
+        RepoCommand::Bundle(asked) => pack(asked, output),
     }
 }
 
@@ -272,17 +286,45 @@ fn collect_garbage(asked: &RepoGc, output: &Output) -> Result<(), Error> {
 
 fn copy(asked: &RepoMirror, output: &Output) -> Result<(), Error> {
     let root = asked.trust.as_deref().map(read_small).transpose()?;
-    let source = OsVfs::open_tree(&asked.source)?;
+    let carriers = service::carriers(&asked.web)?;
+    let from = following::bundle(&asked.source)?;
+    let missing = !asked.copy.exists();
     fs::create_dir_all(&asked.copy).map_err(|error| failed("create", &asked.copy, error))?;
     let copy = OsVfs::open_tree(&asked.copy)?;
     let root = root.as_ref().map(|root| root.as_slice());
-    let copied = mirror(&source, copy, root, Clock::Now(now()), asked.offline_policy)?;
+    let options = service::options(&asked.web, None);
+    let source = match &from {
+        Some(bundle) => Source { address: "", carrier: bundle, options },
+        None => Source { address: &asked.source, carrier: &carriers, options },
+    };
+    let copied = mirror(&source, copy, root, Clock::showing(now()), asked.offline_policy).inspect_err(|_| {
+        if missing {
+            // Only while nothing was copied.
+            let _ = fs::remove_file(asked.copy.join(".lock")).and_then(|()| fs::remove_dir(&asked.copy));
+        }
+    })?;
+    let name = crate::fetch::shown(&asked.source);
     output.line(format_args!("{copied} packages copied to {}", asked.copy.display()));
-    output.result(&Mirrored {
-        repository: asked.source.display().to_string(),
-        copy: asked.copy.display().to_string(),
-        copied,
-    });
+    output.result(&Mirrored { repository: name, copy: asked.copy.display().to_string(), copied });
+    Ok(())
+}
+
+fn pack(asked: &RepoBundle, output: &Output) -> Result<(), Error> {
+    let address = address(&asked.repository)?;
+    let carriers = Carriers::local();
+    let source = Source { address: &address, carrier: &carriers, options: Options::default() };
+    let mut draft = Draft::create(&asked.output)?;
+    let mut out = BufWriter::with_capacity(limits::COPY_BUFFER, draft.file()?);
+    let now = Clock::showing(now());
+    let packages = bundle(&source, &versions(&asked.to)?, now, OfflinePolicy::Strict, &mut out)?;
+    out.flush().map_err(|error| failed("write", &asked.output, error))?;
+    drop(out);
+    let size = draft.file()?.metadata().map_err(|error| failed("read", &asked.output, error))?.len();
+    draft.complete()?;
+    let name = asked.output.display().to_string();
+    output.line(format_args!("{name}: {packages} packages, {}", bytes(size)));
+    let repository = asked.repository.display().to_string();
+    output.result(&Bundled { repository, bundle: name, packages, bytes: size });
     Ok(())
 }
 

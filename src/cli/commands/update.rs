@@ -11,7 +11,7 @@ use crate::cli::progress::Meter;
 use crate::cli::service::{self, Decision};
 use crate::device::{Attempts, Downloads, Engine, PatchProcessor};
 use crate::error::{Code, Error};
-use crate::fetch::{Carrier, Wanted};
+use crate::fetch::{Carriers, Wanted};
 use crate::model::PatchPackageInfo;
 use crate::package::Package;
 use crate::strategy::Way;
@@ -80,12 +80,14 @@ pub(super) fn run(asked: &Update, global: &Global, output: &Output) -> Result<()
 fn follow(
     asked: &Update,
     (managed, mut engine): (&Managed, Engine),
-    carriers: &dyn Carrier,
+    carriers: &Carriers,
     output: &Output,
     meter: Meter<'_>,
 ) -> Result<(), Error> {
     following::refuse_keys(!asked.how.trust.is_empty(), asked.how.allow_unsigned)?;
-    let follower = following::follower(&asked.way, &asked.web, &asked.how.arch, asked.how.allow_downgrade, carriers)?;
+    let bundle = following::bundle(&asked.way.from)?;
+    let (way, source) = ((&asked.way, &asked.web), (bundle.as_ref(), carriers));
+    let follower = following::follower(way, &asked.how.arch, asked.how.allow_downgrade, source)?;
     let look = follower.look(&mut engine, &meter)?;
     drop(engine);
     following::tell(&look, output);

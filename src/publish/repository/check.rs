@@ -1,15 +1,15 @@
-//! A repository as a whole: is it what it should be, what nobody needs any more, and a copy elsewhere.
+//! A repository as a whole: is it what it should be, and what does nobody need any more.
 
-use super::{Publisher, lock, look, metadata_place, place, read};
+use super::{Publisher, look, metadata_place, place, read};
 use crate::error::{Code, Error, Finding};
 use crate::limits;
 use crate::model::{Difference, TreePath};
 use crate::repository::{
-    Anchor, Answer, Client, Clock, METADATA_DIRECTORY, Moment, OfflinePolicy, Request, Root, RunError, Signed, Stored,
-    TARGETS_DIRECTORY, Target, Targets, blob_name, metadata_name, role,
+    Client, Clock, METADATA_DIRECTORY, Moment, OfflinePolicy, Root, Signed, Stored, TARGETS_DIRECTORY, Target, Targets,
+    blob_name, metadata_name, role,
 };
 use crate::tree::hash_file;
-use crate::vfs::{Access, FileType, Place, Vfs};
+use crate::vfs::{FileType, Place, Vfs};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What a repository is, and what is wrong with it.
@@ -136,99 +136,8 @@ impl<V: Vfs> Publisher<V> {
     }
 }
 
-/// Makes a copy of a repository, or brings one up to date: packages first, the pointer last. Everything is verified on
-/// the way, from this root metadata on or from what the copy holds, so that a mirror is not led astray either.
-///
-/// Gives the number of packages that were copied.
-pub fn mirror<V: Vfs, W: Vfs>(
-    source: &V,
-    copy: W,
-    root: Option<&[u8]>,
-    clock: Clock,
-    policy: OfflinePolicy,
-) -> Result<usize, Error> {
-    let lock = lock(&copy)?;
-    let known = known(&copy)?;
-    let stored = match known {
-        Some(stored) => stored,
-        None => Stored(BTreeMap::from([(role::ROOT.to_owned(), first_root(source, root)?)])),
-    };
-    let mut client = Client::new(stored, Anchor::Stored, clock, policy)?;
-    client.look_for_everything();
-    let mut fetch = |request: &Request| -> Result<Answer, Error> {
-        let bytes = read(source, &metadata_place(&request.name)?, request.most)?;
-        Ok(bytes.map_or(Answer::Missing, Answer::Bytes))
-    };
-    let mut kept: BTreeMap<String, Vec<u8>> = BTreeMap::new();
-    let mut keep = |role: &str, bytes: Option<&[u8]>| {
-        kept.extend(bytes.map(|bytes| (role.to_owned(), bytes.to_vec())));
-        Ok(())
-    };
-    match client.run(&mut fetch, &mut keep) {
-        Ok(()) => {}
-        Err(RunError::Refused(error)) => return Err(error.into()),
-        Err(RunError::Driver(error)) => return Err(error),
-    }
-    let missing = || Error::new(Code::Internal, "a look that is complete lacks metadata");
-    let (newest, snapshot) = (client.root().ok_or_else(missing)?, client.snapshot().ok_or_else(missing)?);
-    let writer = Publisher {
-        root: newest.clone(),
-        targets: client.targets().ok_or_else(missing)?.clone(),
-        snapshot: snapshot.clone(),
-        timestamp: client.timestamp().ok_or_else(missing)?.clone(),
-        vfs: copy,
-        changed: false,
-        _lock: lock,
-    };
-    let mut copied = 0;
-    writer.ensure_directories(&place(METADATA_DIRECTORY)?)?;
-    writer.ensure_directories(&place(TARGETS_DIRECTORY)?)?;
-    for (path, target) in all_targets(&client) {
-        let at = blob_place(&path, &target)?;
-        if writer.vfs.stat(&at)?.is_some_and(|stat| stat.size == target.length) {
-            continue;
-        }
-        if let Some(parent) = at.path.parent() {
-            writer.ensure_directories(&Place { root: at.root, path: parent })?;
-        }
-        if source.stat(&at)?.is_none() {
-            return Err(Error::new(Code::RepositoryMissing, format!("{path} is not in the repository")));
-        }
-        if hash_file(source, &at)?.1 != target.digest().unwrap_or(crate::model::Digest([0; 32])) {
-            return Err(Error::new(Code::Digest, format!("{path} is not what the repository says")));
-        }
-        let file = source.open(&at, Access::Read)?;
-        writer.write(&at, &mut |offset, buffer| Ok(source.read_at(&file, offset, buffer)?))?;
-        copied += 1;
-    }
-    for version in 1..=newest.version {
-        let name = metadata_name(role::ROOT, Some(version));
-        // Who follows the chain verifies it: a copy of it is a copy.
-        let at = metadata_place(&name)?;
-        if writer.vfs.stat(&at)?.is_none()
-            && let Some(bytes) = read(source, &at, limits::ROOT_BYTES)?
-        {
-            writer.replace(&name, &bytes)?;
-        }
-    }
-    let mut names = vec![metadata_name(role::SNAPSHOT, Some(snapshot.version))];
-    for (name, info) in &snapshot.meta {
-        names.push(format!("{}.{name}", info.version));
-    }
-    for name in names {
-        if let Some(bytes) = read(source, &metadata_place(&name)?, limits::TARGETS_BYTES)? {
-            writer.write_metadata(&name, &bytes)?;
-        }
-    }
-    writer.vfs.sync_all()?;
-    if let Some(timestamp) = kept.get(role::TIMESTAMP) {
-        writer.replace(&metadata_name(role::TIMESTAMP, None), timestamp)?;
-    }
-    Ok(copied)
-}
-
 /// What a copy holds already, as a device would keep it.
-fn known<V: Vfs>(copy: &V) -> Result<Option<Stored>, Error> {
+pub(super) fn known<V: Vfs>(copy: &V) -> Result<Option<Stored>, Error> {
     let timestamp = read(copy, &metadata_place(&metadata_name(role::TIMESTAMP, None))?, limits::TIMESTAMP_BYTES)?;
     let Some(timestamp) = timestamp else { return Ok(None) };
     let client = look(copy, &first_root(copy, None)?, Clock::Unknown, OfflinePolicy::IgnoreExpiry)?;
@@ -244,7 +153,7 @@ fn known<V: Vfs>(copy: &V) -> Result<Option<Stored>, Error> {
     Ok(Some(Stored(stored)))
 }
 
-fn first_root<V: Vfs>(vfs: &V, given: Option<&[u8]>) -> Result<Vec<u8>, Error> {
+pub(super) fn first_root<V: Vfs>(vfs: &V, given: Option<&[u8]>) -> Result<Vec<u8>, Error> {
     if let Some(root) = given {
         Signed::<Root>::parse("the root metadata that was given", root)?;
         return Ok(root.to_vec());
@@ -255,11 +164,11 @@ fn first_root<V: Vfs>(vfs: &V, given: Option<&[u8]>) -> Result<Vec<u8>, Error> {
 }
 
 /// Every target of every role, by its path.
-fn all_targets(client: &Client) -> BTreeMap<String, Target> {
+pub(super) fn all_targets(client: &Client) -> BTreeMap<String, Target> {
     client.all_targets().map(|(path, target)| (path.to_owned(), target.clone())).collect()
 }
 
-fn blob_place(path: &str, target: &Target) -> Result<Place, Error> {
+pub(super) fn blob_place(path: &str, target: &Target) -> Result<Place, Error> {
     let digest = target.digest().ok_or_else(|| Error::new(Code::BadMetadata, format!("{path} has no SHA-256")))?;
     Ok(place(&format!("{TARGETS_DIRECTORY}/{}", blob_name(path, &digest, true)))?)
 }

@@ -5,10 +5,12 @@
 //! repository or the new one, wherever the publisher is killed. A kernel lock keeps two publishers apart.
 
 mod check;
+mod copy;
 mod package;
 mod rotate;
 
-pub use check::{Findings, Removed, mirror, verify_repository};
+pub use check::{Findings, Removed, verify_repository};
+pub use copy::{Source, bundle, mirror};
 pub use package::{Added, PackageTerms, read_release};
 pub use rotate::{NewRoles, RoleKeys, Rotated, draft_first_root};
 

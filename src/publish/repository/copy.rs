@@ -1,0 +1,287 @@
+//! Copies of a repository: a mirror, and a bundle. Everything is verified on the way, so a copy is not led astray.
+
+use super::check::{all_targets, blob_place, first_root, known};
+use super::{Publisher, lock, metadata_place, place, read};
+use crate::error::{Code, Error};
+use crate::fetch::{self, Carrier, Download, Files, Options, SystemPace, Wanted};
+use crate::limits;
+use crate::model::{Hasher, Version};
+use crate::repository::{
+    Anchor, Answer, Client, Clock, METADATA_DIRECTORY, OfflinePolicy, Release, Request, RunError, Stored,
+    TARGETS_DIRECTORY, Target, blob_name, metadata_name, role,
+};
+use crate::vfs::{Place, Rename, Vfs};
+use std::collections::BTreeMap;
+use std::io::Write;
+use tar::Header;
+
+/// A repository that is copied: a folder, on this machine, elsewhere, or in a bundle.
+pub struct Source<'a> {
+    /// Its address.
+    pub address: &'a str,
+    /// Who brings what is in it.
+    pub carrier: &'a dyn Carrier,
+    /// How that is fetched.
+    pub options: Options,
+}
+
+impl std::fmt::Debug for Source<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Source").field("address", &fetch::shown(self.address)).finish_non_exhaustive()
+    }
+}
+
+/// What was seen of a repository: metadata in the order in which it is written, the pointer last; and its packages.
+struct Seen {
+    client: Client,
+    metadata: Vec<(String, Vec<u8>)>,
+    targets: BTreeMap<String, Target>,
+}
+
+impl Source<'_> {
+    /// Looks from here on, or from the first root metadata of the repository itself.
+    fn see(&self, stored: Option<Stored>, clock: Clock, policy: OfflinePolicy) -> Result<Seen, Error> {
+        let first = metadata_name(role::ROOT, Some(1));
+        let stored = match stored {
+            Some(stored) => stored,
+            None => {
+                let none = || Error::new(Code::NoRepository, format!("there is no {first}: this is no repository"));
+                let root = self.metadata(&first, limits::ROOT_BYTES)?.ok_or_else(none)?;
+                Stored(BTreeMap::from([(role::ROOT.to_owned(), root)]))
+            }
+        };
+        let mut kept = stored.0.clone();
+        let mut client = Client::new(stored, Anchor::Stored, clock, policy)?;
+        client.look_for_everything();
+        let mut fetch = |request: &Request| -> Result<Answer, Error> {
+            Ok(self.metadata(&request.name, request.most)?.map_or(Answer::Missing, Answer::Bytes))
+        };
+        let mut keep = |role: &str, bytes: Option<&[u8]>| {
+            kept.extend(bytes.map(|bytes| (role.to_owned(), bytes.to_vec())));
+            Ok(())
+        };
+        match client.run(&mut fetch, &mut keep) {
+            Ok(()) => {}
+            Err(RunError::Refused(error)) => return Err(error.into()),
+            Err(RunError::Driver(error)) => return Err(error),
+        }
+        let missing = || Error::new(Code::Internal, "a look that is complete lacks metadata");
+        let (root, snapshot) = (client.root().ok_or_else(missing)?, client.snapshot().ok_or_else(missing)?);
+        if !root.consistent_snapshot {
+            return Err(Error::new(Code::BadMetadata, "a repository without consistent snapshots cannot be copied"));
+        }
+        let mut metadata = Vec::new();
+        for version in 1..=root.version {
+            let name = metadata_name(role::ROOT, Some(version));
+            // Who follows the chain verifies it: a copy of it is a copy.
+            metadata.extend(self.metadata(&name, limits::ROOT_BYTES)?.map(|bytes| (name, bytes)));
+        }
+        for (name, info) in &snapshot.meta {
+            let role = name.strip_suffix(".json").unwrap_or(name);
+            let bytes = kept.get(role).cloned().map_or_else(
+                || self.metadata(&format!("{}.{name}", info.version), limits::TARGETS_BYTES),
+                |bytes| Ok(Some(bytes)),
+            )?;
+            metadata.extend(bytes.map(|bytes| (format!("{}.{name}", info.version), bytes)));
+        }
+        let of = |role: &str| kept.get(role).cloned().ok_or_else(missing);
+        metadata.push((metadata_name(role::SNAPSHOT, Some(snapshot.version)), of(role::SNAPSHOT)?));
+        metadata.push((metadata_name(role::TIMESTAMP, None), of(role::TIMESTAMP)?));
+        let targets = all_targets(&client);
+        Ok(Seen { client, metadata, targets })
+    }
+
+    fn metadata(&self, name: &str, most: u64) -> Result<Option<Vec<u8>>, Error> {
+        let address = fetch::below_quoted(&fetch::below(self.address, METADATA_DIRECTORY), name);
+        let pace = SystemPace::default();
+        Ok(fetch::fetch_small(self.carrier, &address, most, self.options.patience, &pace, &())?)
+    }
+
+    fn blob(&self, path: &str, target: &Target) -> Result<(String, Wanted), Error> {
+        let digest = target.digest().ok_or_else(|| Error::new(Code::BadMetadata, format!("{path} has no SHA-256")))?;
+        let name = format!("{TARGETS_DIRECTORY}/{}", blob_name(path, &digest, true));
+        let address = fetch::below(self.address, &name);
+        let label = path.to_owned();
+        Ok((name, Wanted { size: Some(target.length), digest: Some(digest), label, ..Wanted::at(address) }))
+    }
+}
+
+/// Makes a copy of a repository, or brings one up to date: packages first, the pointer last. Everything is verified on
+/// the way, from this root metadata on or from what the copy holds. Interrupted, it goes on where it was.
+///
+/// Gives the number of packages that were copied.
+pub fn mirror<W: Vfs>(
+    source: &Source<'_>,
+    copy: W,
+    root: Option<&[u8]>,
+    clock: Clock,
+    policy: OfflinePolicy,
+) -> Result<usize, Error> {
+    let lock = lock(&copy)?;
+    let given = root.map(|root| Ok::<_, Error>(Stored([(role::ROOT.into(), first_root(&copy, Some(root))?)].into())));
+    let stored = known(&copy)?.map(Ok).or(given).transpose()?;
+    let Seen { client, metadata, targets } = source.see(stored, clock, policy)?;
+    let missing = || Error::new(Code::Internal, "a look that is complete lacks metadata");
+    let writer = Publisher {
+        root: client.root().ok_or_else(missing)?.clone(),
+        targets: client.targets().ok_or_else(missing)?.clone(),
+        snapshot: client.snapshot().ok_or_else(missing)?.clone(),
+        timestamp: client.timestamp().ok_or_else(missing)?.clone(),
+        vfs: copy,
+        changed: false,
+        _lock: lock,
+    };
+    writer.ensure_directories(&place(METADATA_DIRECTORY)?)?;
+    writer.ensure_directories(&place(TARGETS_DIRECTORY)?)?;
+    let mut copied = 0;
+    for (path, target) in &targets {
+        let at = blob_place(path, target)?;
+        if writer.vfs.stat(&at)?.is_some_and(|stat| stat.size == target.length) {
+            continue;
+        }
+        if let Some(parent) = at.path.parent() {
+            writer.ensure_directories(&Place { root: at.root, path: parent })?;
+        }
+        writer.fetch(source, &source.blob(path, target)?.1, &at)?;
+        copied += 1;
+    }
+    let Some(((name, timestamp), before)) = metadata.split_last() else { return Ok(copied) };
+    for (name, bytes) in before {
+        let there = read(&writer.vfs, &metadata_place(name)?, limits::TARGETS_BYTES)?;
+        if there.as_ref() != Some(bytes) {
+            writer.replace(name, bytes)?;
+        }
+    }
+    writer.vfs.sync_all()?;
+    if read(&writer.vfs, &metadata_place(name)?, limits::TIMESTAMP_BYTES)?.as_ref() != Some(timestamp) {
+        writer.replace(name, timestamp)?;
+    }
+    Ok(copied)
+}
+
+impl<V: Vfs> Publisher<V> {
+    /// Fetches a package beside its place, where another try goes on, and gives it its name when it is verified.
+    fn fetch(&self, source: &Source<'_>, wanted: &Wanted, at: &Place) -> Result<(), Error> {
+        let files = Files {
+            content: place(&format!("{TARGETS_DIRECTORY}/.part"))?,
+            memory: place(&format!("{TARGETS_DIRECTORY}/.have"))?,
+        };
+        let pace = SystemPace::default();
+        let Source { carrier, options, .. } = source;
+        let download = Download { vfs: &self.vfs, files: &files, carrier: *carrier, pace: &pace, options, watch: &() };
+        download.run(wanted).map_err(|error| match error.missing() {
+            true => Error::new(Code::RepositoryMissing, format!("{} is not in the repository", wanted.label)),
+            false => error.into(),
+        })?;
+        // A web server of another user reads it.
+        self.vfs.set_mode(&files.content, 0o644)?;
+        self.vfs.rename(&files.content, at, Rename::Replace)?;
+        Ok(download.remove()?)
+    }
+}
+
+/// Writes a repository into one file: all of its metadata, and its packages, or those that make one of these versions.
+///
+/// Gives the number of packages. A bundle is a tar archive; equal repositories give equal bytes.
+pub fn bundle(
+    source: &Source<'_>,
+    versions: &[Version],
+    clock: Clock,
+    policy: OfflinePolicy,
+    out: &mut dyn Write,
+) -> Result<usize, Error> {
+    let seen = source.see(None, clock, policy)?;
+    for (name, bytes) in &seen.metadata {
+        put(out, &format!("{METADATA_DIRECTORY}/{name}"), bytes.len() as u64, &mut |out| write(out, bytes))?;
+    }
+    let mut count = 0;
+    for (path, target) in &seen.targets {
+        let version = Release::read(path, target)?.map(|release| release.version);
+        if !versions.is_empty() && !version.is_some_and(|version| versions.contains(&version)) {
+            continue;
+        }
+        let (name, wanted) = source.blob(path, target)?;
+        put(out, &name, target.length, &mut |out| source.copy(&wanted, out))?;
+        count += 1;
+    }
+    if count == 0 && !versions.is_empty() {
+        return Err(Error::new(Code::NotPublished, "none of these versions is in the repository"));
+    }
+    write(out, &[0; 1024])?;
+    Ok(count)
+}
+
+impl Source<'_> {
+    /// Copies a package as it is read, and verifies it.
+    fn copy(&self, wanted: &Wanted, out: &mut dyn Write) -> Result<(), Error> {
+        let request = fetch::Request { address: wanted.addresses.concat(), range: None, if_range: None };
+        let failed = |why: fetch::Failure| match why {
+            fetch::Failure::Status { status: 404 | 410, .. } => {
+                Error::new(Code::RepositoryMissing, format!("{} is not in the repository", wanted.label))
+            }
+            why => Error::new(Code::Unavailable, format!("{} cannot be read: {why}", wanted.label)),
+        };
+        let mut response = self.carrier.get(&request).map_err(failed)?;
+        if response.head.status != 200 {
+            return Err(failed(fetch::Failure::Status { status: response.head.status, retry_after: None }));
+        }
+        let (mut hasher, mut length) = (Hasher::new(), 0_u64);
+        while let Some(chunk) = response.body.chunk().map_err(failed)? {
+            hasher.update(chunk);
+            length = length.saturating_add(chunk.len() as u64);
+            if wanted.size.is_some_and(|size| length > size) {
+                break;
+            }
+            write(out, chunk)?;
+        }
+        if wanted.size != Some(length) || wanted.digest != Some(hasher.finish()) {
+            return Err(Error::new(Code::Digest, format!("{} is not what the repository says", wanted.label)));
+        }
+        Ok(())
+    }
+}
+
+/// Writes a member of a tar archive.
+fn put(
+    out: &mut dyn Write,
+    name: &str,
+    length: u64,
+    content: &mut dyn FnMut(&mut dyn Write) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let mut header = Header::new_gnu();
+    if header.set_path(name).is_err() {
+        // Too long for the header: it comes before, as the content of a member of its own.
+        let mut long = Header::new_gnu();
+        let text = [name.as_bytes(), b"\0"].concat();
+        finish(&mut long, b'L', text.len() as u64);
+        write(out, long.as_bytes())?;
+        write(out, &text)?;
+        pad(out, text.len() as u64)?;
+        header = Header::new_gnu();
+    }
+    finish(&mut header, b'0', length);
+    write(out, header.as_bytes())?;
+    content(out)?;
+    pad(out, length)
+}
+
+fn finish(header: &mut Header, kind: u8, length: u64) {
+    header.set_entry_type(tar::EntryType::new(kind));
+    header.set_size(length);
+    header.set_mode(0o644);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(0);
+    header.set_cksum();
+}
+
+fn pad(out: &mut dyn Write, length: u64) -> Result<(), Error> {
+    write(out, &[0; 512][..(length.next_multiple_of(512) - length) as usize])
+}
+
+fn write(out: &mut dyn Write, bytes: &[u8]) -> Result<(), Error> {
+    out.write_all(bytes).map_err(|error| {
+        let full = error.kind() == std::io::ErrorKind::StorageFull;
+        Error::new(if full { Code::Space } else { Code::Io }, "writing the bundle failed").because(error)
+    })
+}

@@ -1,0 +1,201 @@
+//! A device that follows a repository while its power fails: at every call, it ends with the old tree or the new one,
+//! believes nothing older than before, and goes on.
+
+use super::publisher::{add, one_key, package, repository};
+use super::{key, now};
+use std::collections::BTreeMap;
+use surefoot::crashtest::Explorer;
+use surefoot::device::{Config, Engine, Follower, PackageSettings, Settings};
+use surefoot::fetch::{Body, Carrier, Failure, Head, Options, Patience, Request, Response};
+use surefoot::model::{Policy, Version};
+use surefoot::publish::Publisher;
+use surefoot::repository::{Clock, Moment, OfflinePolicy, role};
+use surefoot::strategy;
+use surefoot::tree::{Walk, scan};
+use surefoot::vfs::SimVfs;
+use surefoot::vfs::sim::{Budget, Profile};
+
+/// What a web server gives of a repository.
+pub(super) struct Served(pub(super) SimVfs);
+
+struct Whole(Option<Vec<u8>>, Vec<u8>);
+
+impl Carrier for Served {
+    fn get(&self, request: &Request) -> Result<Response, Failure> {
+        let content = self.0.read_file(&request.address).ok_or(Failure::Status { status: 404, retry_after: None })?;
+        let mut head = Head { status: 200, content_length: Some(content.len() as u64), ..Head::default() };
+        let mut bytes = content.clone();
+        if let Some((start, end)) = request.range {
+            let end = end.unwrap_or(content.len() as u64).min(content.len() as u64);
+            bytes = content[start as usize..end as usize].to_vec();
+            head.status = 206;
+            head.content_length = Some(bytes.len() as u64);
+            head.content_range = Some(format!("bytes {start}-{}/{}", end - 1, content.len()));
+        }
+        Ok(Response { head, body: Box::new(Whole(Some(bytes), Vec::new())) })
+    }
+}
+
+impl Body for Whole {
+    fn chunk(&mut self) -> Result<Option<&[u8]>, Failure> {
+        self.1 = self.0.take().unwrap_or_default();
+        Ok(Some(&self.1[..]).filter(|bytes| !bytes.is_empty()))
+    }
+}
+
+/// Nothing is tried twice.
+pub(super) fn options() -> Options {
+    Options { patience: Patience { attempts: 0, ..Patience::default() }, ..Options::default() }
+}
+
+fn follower(carrier: &dyn Carrier, clock: Clock) -> Follower<'_> {
+    Follower {
+        addresses: vec![String::new()],
+        carrier,
+        options: options(),
+        clock,
+        offline: OfflinePolicy::Strict,
+        rules: strategy::Policy { channel: Some("stable".into()), ..strategy::Policy::new("x86_64") },
+        again: false,
+    }
+}
+
+/// A device with version 1.0.0, which has looked at the repository.
+fn device(repository: &SimVfs) -> SimVfs {
+    let disk = SimVfs::new();
+    disk.write_file("app", "one");
+    let disk = disk.reboot_clean();
+    let walk = Walk { policy: Policy { owner: false, mtime: false }, state_inside: true };
+    let manifest = scan(&disk, &walk, &|_, _| ()).unwrap();
+    let root = repository.read_file("metadata/1.root.json").unwrap();
+    let config = Config { owner: false, mtime: false, ..Config::default() };
+    let mut engine = Engine::init_trusting(disk.clone(), config, "1.0.0", Some(&manifest), Some(&root)).unwrap();
+    let look = follower(&Served(repository.clone()), Clock::Now(now())).look(&mut engine, &()).unwrap();
+    assert!(look.strategy.is_none(), "{}", look.strategy);
+    drop(engine);
+    disk
+}
+
+fn update(disk: &SimVfs, repository: &SimVfs) -> Result<Option<String>, String> {
+    let carrier = Served(repository.clone());
+    let done = follower(&carrier, Clock::Now(now())).update(&|| Ok(disk.clone()), &PackageSettings::default(), &());
+    done.map(|(_, report)| report.map(|report| report.to))
+        .map_err(|error| format!("{}: {error}", error.code().as_str()))
+}
+
+fn versions(disk: &SimVfs) -> BTreeMap<String, u64> {
+    let stored = Engine::open(disk.clone()).unwrap().stored_trust().unwrap();
+    let version =
+        |bytes: &[u8]| serde_json::from_slice::<serde_json::Value>(bytes).unwrap()["signed"]["version"].as_u64();
+    stored.0.iter().map(|(role, bytes)| (role.clone(), version(bytes).unwrap())).collect()
+}
+
+/// The publisher adds two versions, a patch to each, and gets other keys.
+fn publish_more(repository: &SimVfs) {
+    let mut publisher = Publisher::open(repository.clone()).unwrap();
+    add(&mut publisher, &package("1.0.1", "two, which is longer", Some(("1.0.0", "one")))).unwrap();
+    let third = package("1.0.2", "three", Some(("1.0.1", "two, which is longer")));
+    add(&mut publisher, &third).unwrap();
+    publisher.commit(&[&key(1)], now()).unwrap();
+    let draft = publisher.draft_root(&one_key(&key(2)), now()).unwrap();
+    let root = publisher.sign_root(&draft, &[&key(1), &key(2)]).unwrap();
+    publisher.rotate(&root, &[&key(1), &key(2)], now()).unwrap();
+}
+
+#[test]
+fn no_loss_of_power_leaves_a_follower_between_versions_or_with_older_trust() {
+    let repository = repository();
+    let before = device(&repository);
+    let old = versions(&before);
+    publish_more(&repository);
+    assert_eq!(update(&before.reboot_clean(), &repository), Ok(Some("1.0.2".into())));
+    let judge = |disk: &SimVfs, done: &bool| -> Result<(), String> {
+        let mut engine = Engine::open(disk.clone()).map_err(|error| error.to_string())?;
+        engine.recover(&()).map_err(|error| error.to_string())?;
+        let version = engine.current().unwrap().version;
+        drop(engine);
+        let content = match version.as_str() {
+            "1.0.0" => "one",
+            "1.0.1" => "two, which is longer",
+            _ => "three",
+        };
+        if disk.read_file("app").as_deref() != Some(content.as_bytes()) {
+            return Err(format!("version {version} holds something else"));
+        }
+        if *done && version != "1.0.2" {
+            return Err(format!("it was told that 1.0.2 is there, and {version} is"));
+        }
+        let kept = versions(disk);
+        // Timestamp and snapshot are forgotten with the keys that signed them, and only after the new root is kept.
+        let forgotten = kept["root"] == 2;
+        for (name, version) in &old {
+            let may_go = forgotten && (name == role::TIMESTAMP || name == role::SNAPSHOT);
+            if kept.get(name).copied().unwrap_or(if may_go { u64::MAX } else { 0 }) < *version {
+                return Err(format!("{name} was believed with version {version}, and {kept:?} is there"));
+            }
+        }
+        update(disk, &repository)?;
+        let kept = versions(disk);
+        let newest = (kept["root"], disk.read_file("app"), disk.read_file(".surefoot/attempts"));
+        if newest != (2, Some(b"three".to_vec()), None) {
+            return Err(format!("the next update ends with {newest:?}"));
+        }
+        Ok(())
+    };
+    let tally = Explorer::on(before.reboot_clean())
+        .profiles(&Profile::ATOMIC)
+        .budget(Budget::sample(6, 1))
+        .run(|disk| update(disk, &repository).is_ok())
+        .judge(judge)
+        .unwrap_or_else(|violation| panic!("{violation}"));
+    println!("{tally:?}");
+    assert!(tally.crash_points > 150 && tally.states > 500, "{tally:?}");
+}
+
+#[test]
+fn a_device_without_a_clock_says_no_unless_its_policy_says_yes() {
+    let repository = repository();
+    let disk = device(&repository);
+    publish_more(&repository);
+    let clock = Clock::showing(Moment::from_seconds(0));
+    assert_eq!(clock, Clock::Unknown);
+    assert_eq!(Clock::showing(now()), Clock::Now(now()));
+    let carrier = Served(repository.clone());
+    let look = |offline: OfflinePolicy| {
+        let follower = Follower { offline, ..follower(&carrier, clock) };
+        follower.look(&mut Engine::open(disk.clone()).unwrap(), &()).map_err(|error| error.code().as_str())
+    };
+    assert_eq!(look(OfflinePolicy::Strict).map(|_| ()), Err("trust.clock"));
+    assert_eq!(look(OfflinePolicy::Grace(3650)).map(|_| ()), Err("trust.clock"));
+    let look = look(OfflinePolicy::IgnoreExpiry).unwrap();
+    assert!(look.notices.len() >= 4, "each of the four is told: {:?}", look.notices);
+    assert_eq!(look.strategy.to, Version::new(1, 0, 2));
+}
+
+#[test]
+fn a_package_that_is_described_as_something_else_is_not_applied() {
+    let repository = repository();
+    let disk = device(&repository);
+    publish_more(&repository);
+    let carrier = Served(repository.clone());
+    let follower = follower(&carrier, Clock::Now(now()));
+    let look = follower.look(&mut Engine::open(disk.clone()).unwrap(), &()).unwrap();
+    let tell = |change: &dyn Fn(&mut surefoot::repository::Release)| {
+        let mut lie = look.clone();
+        change(&mut lie.packages[0]);
+        let open = || Ok(disk.clone());
+        let settings = PackageSettings { settings: Settings::default(), ..PackageSettings::default() };
+        follower.install(&open, &lie, &settings, &()).unwrap_err().code().as_str()
+    };
+    let other = surefoot::model::Digest([7; 32]);
+    assert_eq!(tell(&|release| release.package = other), "trust.digest");
+    assert_eq!(tell(&|release| release.target = other), "input.format");
+    assert_eq!(tell(&|release| release.version = Version::new(9, 0, 0)), "input.format");
+    assert_eq!(tell(&|release| release.architecture = Some("x86_64".into())), "input.format");
+    assert_eq!(tell(&|release| release.kind = surefoot::repository::ReleaseKind::Full), "input.format");
+    assert_eq!(disk.read_file("app"), Some(b"one".to_vec()));
+    // Each counts against its version, which is not the network's fault.
+    assert!(disk.read_file(".surefoot/attempts").is_some());
+    follower.install(&|| Ok(disk.clone()), &look, &PackageSettings::default(), &()).unwrap();
+    assert_eq!(disk.read_file("app"), Some(b"three".to_vec()));
+}
