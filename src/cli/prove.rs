@@ -213,10 +213,11 @@ fn copy_content(from: &OsVfs, to: &OsVfs, at: &Place) -> Result<(), IoError> {
 }
 
 /// A directory for the copy, gone at the end whatever happened.
-struct Scratch(PathBuf);
+pub(super) struct Scratch(pub(super) PathBuf);
 
 impl Scratch {
-    fn create(output: &Path) -> Result<Self, Error> {
+    /// Beside a file, and gone when it is dropped.
+    pub(super) fn create(output: &Path) -> Result<Self, Error> {
         let path = beside(output, "proof")?;
         let made = fs::create_dir(&path).and_then(|()| fs::set_permissions(&path, Permissions::from_mode(0o700)));
         made.map_err(|error| failed("create", &path, error))?;

@@ -1,6 +1,6 @@
 //! What can be asked for of a repository.
 
-use super::args::Web;
+use super::args::{Effort, Identity, Web};
 use crate::limits;
 use clap::{Args, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -31,6 +31,8 @@ pub(super) enum RepoCommand {
     Mirror(RepoMirror),
     /// Write a repository into one file, for devices without a network
     Bundle(RepoBundle),
+    /// Write the manifest of an update service that offers the newest version
+    ExportManifest(RepoExport),
 }
 
 impl RepoCommand {
@@ -45,6 +47,7 @@ impl RepoCommand {
             Self::Gc(_) => "repo gc",
             Self::Mirror(_) => "repo mirror",
             Self::Bundle(_) => "repo bundle",
+            Self::ExportManifest(_) => "repo export-manifest",
         }
     }
 }
@@ -101,8 +104,28 @@ pub(super) struct RepoAdd {
     /// The directory
     pub(super) repository: PathBuf,
     /// The packages
-    #[arg(required = true)]
+    #[arg(required_unless_present = "tree")]
     pub(super) packages: Vec<PathBuf>,
+    /// Build the packages of this tree: the full one, and patches from the versions before
+    #[arg(long, value_name = "DIR", requires = "to")]
+    pub(super) tree: Option<PathBuf>,
+    /// The version of the tree
+    #[arg(long, value_name = "VERSION", requires = "tree")]
+    pub(super) to: Option<String>,
+    /// From how many versions before there are patches, of those that the repository has full packages of
+    #[arg(long, value_name = "N", default_value_t = 3, requires = "tree")]
+    pub(super) patches_from: u32,
+    /// The architecture that the tree is for [default: every one]
+    #[arg(long, requires = "tree")]
+    pub(super) arch: Option<String>,
+    /// How much time compression may take
+    #[arg(long, value_enum, default_value_t = Effort::Default, requires = "tree")]
+    pub(super) level: Effort,
+    /// Words for people
+    #[arg(long, value_name = "TEXT", requires = "tree")]
+    pub(super) notes: Option<String>,
+    #[command(flatten)]
+    pub(super) identity: Identity,
     /// A secret key of targets, snapshot or timestamp; may be given again
     #[arg(long, value_name = "FILE", required = true)]
     pub(super) key: Vec<PathBuf>,
@@ -209,6 +232,27 @@ pub(super) struct RepoBundle {
     #[arg(long, value_name = "VERSION")]
     pub(super) to: Vec<String>,
     /// Where the bundle goes
+    #[arg(short, long, value_name = "FILE")]
+    pub(super) output: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RepoExport {
+    /// The directory
+    pub(super) repository: PathBuf,
+    /// The channel
+    #[arg(long, value_name = "NAME", default_value = "stable")]
+    pub(super) channel: String,
+    /// A secret key that signs the bytes of the packages
+    #[arg(long, value_name = "FILE")]
+    pub(super) key: Option<PathBuf>,
+    /// The address of the repository [default: where the manifest is]
+    #[arg(long, value_name = "URL")]
+    pub(super) url: Option<String>,
+    /// The entry of a tar.gz patch for an architecture; may be given again
+    #[arg(long, value_name = "ARCH=FILE")]
+    pub(super) patch: Vec<String>,
+    /// Where the manifest goes
     #[arg(short, long, value_name = "FILE")]
     pub(super) output: PathBuf,
 }

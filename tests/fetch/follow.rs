@@ -345,6 +345,24 @@ fn over_http_and_tls_a_device_follows_what_the_publisher_adds() {
     place.assert_same("dev", "newer");
 }
 
+/// The program of `examples/follow_repository.rs`, which Cargo builds with the tests.
+#[test]
+fn a_program_of_ones_own_follows_with_a_callback() {
+    let place = with_repository();
+    full(&place, "new", "1.1.0", &[]);
+    let program = Path::new(env!("CARGO_BIN_EXE_surefoot")).parent().unwrap().join("examples/follow_repository");
+    let run = |address: &str| {
+        let output = Command::new(&program).args(["dev", address]).current_dir(place.path(".")).output().unwrap();
+        (output.status.success(), String::from_utf8(output.stdout).unwrap())
+    };
+    let (done, told) = run("REPO");
+    assert!(done && told.contains("Download: 10 %\n") && told.contains("\n1.0.0 -> 1.1.0: the full package"), "{told}");
+    place.assert_same("dev", "new");
+    let (done, told) = run("REPO");
+    assert!(done && told.ends_with("nothing to do: 1.1.0 is the newest version\n"), "{told}");
+    assert!(!run("NOWHERE").0);
+}
+
 #[test]
 fn killed_at_random_moments_an_update_from_a_repository_ends_new_and_believes_the_newest() {
     let Some(nginx) = Nginx::start("limit_rate 4m;") else { return };
@@ -398,4 +416,178 @@ fn killed_at_random_moments_an_update_from_a_repository_ends_new_and_believes_th
     assert!(served * 100 <= package * 105, "seed {seed}: {served} of {package}");
     let kept = fs::read(place.path("dev/.surefoot/trust/timestamp.json")).unwrap();
     assert_eq!(kept, fs::read(place.path("REPO/metadata/timestamp.json")).unwrap());
+}
+
+#[test]
+fn the_packages_of_a_tree_are_built_from_the_versions_before() {
+    let place = Place::new();
+    place.good(&["repo", "init", "REPO", "--key", "key"]);
+    // Large enough for patches to be worth it.
+    for tree in ["old", "new"] {
+        fs::write(place.path(tree).join("ballast"), noise(100_000, 5)).unwrap();
+    }
+    place.device();
+    let add = |tree: &str, version: &str, more: &[&str]| {
+        let add = ["repo", "add", "REPO", "--tree", tree, "--to", version, "--key", "key", "--owner", "no"];
+        place.good(&[&add[..], more].concat())
+    };
+    let told = add("old", "1.0.0", &[]);
+    assert!(told.contains("any/1.0.0/full.sf") && told.contains("REPO: 1 packages"), "{told}");
+    copy(&place, "old", "between");
+    place.write("between/app", "another application");
+    add("between", "1.0.1", &["--level", "fast", "--notes", "something"]);
+    let told = add("new", "1.0.2", &["--channel", "stable", "--channel", "beta"]);
+    for path in ["any/1.0.2/full.sf", "any/1.0.2/from-1.0.1.sf", "any/1.0.2/from-1.0.0.sf"] {
+        assert!(told.contains(&format!("new     {path}")), "{told}");
+    }
+    assert_eq!(add("new", "1.0.2", &["--channel", "stable", "--channel", "beta"]).matches("known ").count(), 3);
+    let told = object(&place, &on_device("check", &[]));
+    assert_eq!((&told["strategy"], &told["steps"][0]["name"]), (&json!("patch"), &json!("any/1.0.2/from-1.0.0.sf")));
+    place.good(&on_device("update", &[]));
+    place.assert_same("dev", "new");
+    // From as many versions before as are asked for; a tree that shares nothing gets no patch.
+    fs::create_dir(place.path("other")).unwrap();
+    fs::write(place.path("other/data"), noise(50_000, 6)).unwrap();
+    let told = add("other", "2.0.0", &[]);
+    assert!(told.contains("full.sf") && !told.contains("from-"), "{told}");
+    let told = add("new", "1.0.3", &["--patches-from", "1"]);
+    assert!(told.contains("1.0.3/from-1.0.2.sf") && !told.contains("from-1.0.1"), "{told}");
+    assert!(!add("new", "1.0.4", &["--patches-from", "0"]).contains("from-"));
+    let left: Vec<_> = fs::read_dir(place.path(".")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert!(!left.iter().any(|name| name.to_string_lossy().starts_with(".REPO")), "{left:?}");
+    place.bad(&["repo", "add", "REPO", "--tree", "new", "--key", "key"], 2, "");
+    place.bad(&["repo", "add", "REPO", "--tree", ".", "--to", "9.0.0", "--key", "key"], 2, "usage.invalid");
+}
+
+#[test]
+fn a_bundle_brings_an_update_without_a_network_and_with_the_same_trust() {
+    let place = with_repository();
+    full(&place, "new", "1.1.0", &[]);
+    patch(&place, ("old", "1.0.0"), ("new", "1.1.0"), &[]);
+    let told = place.good(&["repo", "bundle", "REPO", "-o", "stick.sfb"]);
+    assert!(told.starts_with("stick.sfb: 3 packages, "), "{told}");
+    place.good(&["repo", "bundle", "REPO", "-o", "again.sfb"]);
+    assert!(fs::read(place.path("stick.sfb")).unwrap() == fs::read(place.path("again.sfb")).unwrap());
+    // Any tar unpacks it to a repository, and what any tar packs is a bundle.
+    fs::create_dir(place.path("unpacked")).unwrap();
+    let tar = |arguments: &[&str]| {
+        let done = Command::new("tar").args(arguments).current_dir(place.path(".")).status().unwrap();
+        assert!(done.success());
+    };
+    tar(&["xf", "stick.sfb", "-C", "unpacked"]);
+    place.good(&["repo", "verify", "unpacked"]);
+    tar(&["cf", "own.tar", "-C", "unpacked", "."]);
+    for bundle in ["stick.sfb", "own.tar"] {
+        place.device();
+        let told = place.good(&["--root", "dev", "update", "--from", bundle]);
+        assert!(told.starts_with("1.0.0 -> 1.1.0"), "{told}");
+        place.assert_same("dev", "new");
+    }
+    // A part of the packages is enough; what is not there is not chosen.
+    place.good(&["repo", "remove", "REPO", "1.1.0", "--key", "key"]);
+    place.good(&["repo", "add", "REPO", "full.sf", "--key", "key"]);
+    copy(&place, "new", "newer");
+    place.write("newer/app", "the newest application");
+    full(&place, "newer", "1.2.0", &[]);
+    place.good(&["repo", "bundle", "REPO", "--to", "1.1.0", "-o", "part.sfb"]);
+    place.device();
+    let told = place.good(&["--root", "dev", "update", "--from", "part.sfb"]);
+    assert!(told.starts_with("1.0.0 -> 1.1.0"), "{told}");
+    place.bad(&["--root", "dev", "check", "--from", "stick.sfb"], 3, "trust.rollback");
+    place.bad(&["--root", "dev", "check", "--from", "part.sfb", "--mirror", "REPO"], 2, "usage.invalid");
+    place.bad(&["repo", "bundle", "REPO", "--to", "9.9.9", "-o", "none.sfb"], 1, "repository.not-published");
+    place.bad(&["repo", "bundle", "new", "-o", "none.sfb"], 1, "repository.none");
+    assert!(!place.path("none.sfb").exists());
+
+    // A stick that lay in a drawer: the policy decides, as for every repository.
+    renew_at(&place, days_from_now(-60));
+    place.bad(&["repo", "bundle", "REPO", "-o", "none.sfb"], 3, "trust.expired");
+    copy(&place, "REPO", "unpacked");
+    tar(&["cf", "late.sfb", "-C", "unpacked", "metadata", "targets"]);
+    place.bad(&["--root", "dev", "update", "--from", "late.sfb"], 3, "trust.expired");
+    let late = ["--root", "dev", "update", "--from", "late.sfb", "--offline-policy", "grace:60"];
+    let (code, _, stderr) = place.run(&late);
+    assert!(code == 0 && stderr.contains("has expired at"), "{stderr}");
+    place.assert_same("dev", "newer");
+
+    // Damaged, or something else.
+    let bytes = fs::read(place.path("stick.sfb")).unwrap();
+    fs::write(place.path("cut.sfb"), &bytes[..bytes.len() - 2000]).unwrap();
+    place.device();
+    place.bad(&["--root", "dev", "update", "--from", "cut.sfb"], 1, "input.format");
+    place.bad(&["--root", "dev", "update", "--from", "key.pub"], 1, "input.format");
+    let at = bytes.windows(6).rposition(|window| window == b"ustar ").unwrap() + 400;
+    let mut bad = bytes.clone();
+    bad[at] ^= 1;
+    fs::write(place.path("bad.sfb"), bad).unwrap();
+    place.bad(&["--root", "dev", "update", "--from", "bad.sfb", "--force-full"], 3, "trust.digest");
+    place.assert_same("dev", "old");
+}
+
+#[test]
+fn a_mirror_is_made_of_an_address_and_of_a_bundle() {
+    let place = with_repository();
+    full(&place, "new", "1.1.0", &[]);
+    place.good(&["repo", "bundle", "REPO", "-o", "stick.sfb"]);
+    assert_eq!(place.good(&["repo", "mirror", "stick.sfb", "UNPACKED"]), "2 packages copied to UNPACKED\n");
+    place.good(&["repo", "verify", "UNPACKED"]);
+    place.bad(&["repo", "mirror", "NOWHERE", "NONE"], 1, "repository.none");
+    assert!(!place.path("NONE").exists());
+    let Some(nginx) = Nginx::start("") else { return };
+    serve(&place, &nginx.folder.path().join("www"));
+    let url = nginx.url("repo/");
+    assert_eq!(place.good(&["repo", "mirror", &url, "COPY"]), "2 packages copied to COPY\n");
+    assert_eq!(place.good(&["repo", "mirror", &url, "COPY"]), "0 packages copied to COPY\n");
+    let listing = |folder: &str| {
+        let script = format!("cd {folder} && find metadata targets -type f -print0 | sort -z | xargs -0 sha256sum");
+        Command::new("sh").args(["-c", &script]).current_dir(place.path(".")).output().unwrap().stdout
+    };
+    assert_eq!(listing("COPY"), listing("REPO"));
+    assert!(listing("COPY").len() > 500);
+    place.good(&["--root", "dev", "update", "--from", "COPY"]);
+    place.assert_same("dev", "new");
+    // A server that lies is found out, and the copy stays as it was.
+    let blob = fs::read_dir(place.path("REPO/targets/any/1.1.0")).unwrap().next().unwrap().unwrap().file_name();
+    let served = nginx.folder.path().join("www/repo/targets/any/1.1.0").join(&blob);
+    let length = fs::metadata(&served).unwrap().len() as usize;
+    fs::write(served, vec![0; length]).unwrap();
+    fs::remove_file(place.path("COPY/targets/any/1.1.0").join(&blob)).unwrap();
+    place.bad(&["repo", "mirror", &url, "COPY", "--retries", "0"], 3, "trust.digest");
+    assert!(!place.path("COPY/targets/any/1.1.0").join(&blob).exists());
+}
+
+#[test]
+fn a_service_manifest_is_generated_of_a_repository_and_followed() {
+    let place = Place::new();
+    place.good(&["repo", "init", "REPO", "--key", "key"]);
+    let add = ["repo", "add", "REPO", "--key", "key", "--owner", "no", "--tree"];
+    place.good(&[&add[..], &["old", "--to", "1.0.0"]].concat());
+    place.good(&[&add[..], &["new", "--to", "1.1.0", "--notes", "better"]].concat());
+    place.good(&[&add[..], &["new", "--to", "1.1.0", "--arch", "riscv64"]].concat());
+    let export = ["repo", "export-manifest", "REPO", "--key", "key", "-o", "REPO/manifest.json"];
+    assert_eq!(place.good(&export), "REPO/manifest.json: version 1.1.0, 2 full packages, 0 patches\n");
+    let manifest: Value = serde_json::from_slice(&fs::read(place.path("REPO/manifest.json")).unwrap()).unwrap();
+    assert_eq!((&manifest["version"], &manifest["release_notes"]), (&json!("1.1.0"), &json!("better")));
+    let riscv = manifest["platforms"]["riscv64"]["url"].as_str().unwrap();
+    assert!(riscv.starts_with("targets/riscv64/1.1.0/") && place.path("REPO").join(riscv).is_file(), "{riscv}");
+    let update = ["--root", "dev", "update", "--from", "REPO/manifest.json", "--manifest", "service"];
+    assert!(place.good(&update).starts_with("1.0.0 -> 1.1.0"));
+    place.assert_same("dev", "new");
+
+    // With a patch of the kind that such services have; and elsewhere.
+    place.device();
+    let build = ["build", "old", "new", "--to", "1.0.0.1", "--format", "tar.gz", "--key", "key", "--owner", "no"];
+    place.good(&[&build[..], &["--no-prove", "--entry", "up.json", "-o", "REPO/up.tar.gz"]].concat());
+    let with_patch = [&export[..], &["--patch", "x86_64=up.json"]].concat();
+    place.bad(&with_patch, 2, "usage.invalid");
+    place.good(&["repo", "remove", "REPO", "1.1.0", "--key", "key"]);
+    place.good(&[&add[..], &["new", "--to", "1.0.0.1"]].concat());
+    place.good(&with_patch);
+    let told = place.good(&[&update[..], &["--arch", "x86_64"]].concat());
+    assert!(told.starts_with("1.0.0 -> 1.0.0.1"), "{told}");
+    place.assert_same("dev", "new");
+    place.good(&[&export[..6], &["elsewhere.json", "--url", "https://host/repo"]].concat());
+    let text = fs::read_to_string(place.path("elsewhere.json")).unwrap();
+    assert!(text.contains("\"https://host/repo/targets/any/1.0.0.1/"), "{text}");
+    place.bad(&[&export[..6], &["none.json", "--channel", "beta"]].concat(), 1, "repository.not-published");
 }

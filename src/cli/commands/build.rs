@@ -8,8 +8,10 @@ use crate::cli::progress::Meter;
 use crate::cli::prove::{self, Proof};
 use crate::error::{Code, Error};
 use crate::limits;
+use crate::model::Manifest;
 use crate::publish::{BuildReport, FileBuilt, Options, build_full, build_patch};
 use crate::trust::SecretKey;
+use crate::vfs::OsVfs;
 use serde::Serialize;
 use std::fs;
 use std::io::{BufWriter, Write as _};
@@ -57,30 +59,12 @@ pub(super) fn run(asked: &Build, output: &Output) -> Result<(), Error> {
     let new = read_tree(new, asked.identity, &meter)?;
     drop(meter);
     output.message("packing");
-    let mut draft = Draft::create(&asked.output)?;
-    let mut spool = spool(&asked.output)?;
-    let mut out = BufWriter::with_capacity(limits::COPY_BUFFER, draft.file()?);
-    let report = match (&old, &from) {
-        (None, _) => build_full(&new.1, &new.0, &options, &mut spool, &mut out)?,
-        (Some((vfs, old)), Some(from)) => {
-            build_patch((from, old, vfs), (&new.1, &new.0), &options, &mut spool, &mut out)?
-        }
+    let before = match (&old, &from) {
+        (None, _) => None,
+        (Some((vfs, manifest)), Some(from)) => Some((from.as_str(), manifest, vfs)),
         (Some(_), None) => return Err(usage("a patch needs the version that it starts from: --from")),
     };
-    out.flush().map_err(|error| failed("write", &asked.output, error))?;
-    drop((out, spool));
-    if !asked.no_prove {
-        output.message("proving: it is applied to a copy, and taken back");
-        let proof = Proof {
-            package: draft.temporary(),
-            old: old.as_ref().map(|(vfs, manifest)| (from.as_deref().unwrap_or_default(), manifest, vfs)),
-            sources: &report.sources,
-            new: &new.1,
-            signers: &signers,
-        };
-        prove::run(&proof, &asked.output, &Meter::new(output))?;
-    }
-    draft.complete()?;
+    let report = make(before, (&new.1, &new.0), (&options, !asked.no_prove), &asked.output, output)?;
     let built = Built {
         package: asked.output.display().to_string(),
         kind: if old.is_some() { "patch" } else { "full" },
@@ -98,8 +82,36 @@ pub(super) fn run(asked: &Build, output: &Output) -> Result<(), Error> {
     Ok(())
 }
 
+/// Builds a package, a patch if there is something to start from, and proves it if that is asked for.
+pub(super) fn make(
+    old: Option<(&str, &Manifest, &OsVfs)>,
+    new: (&Manifest, &OsVfs),
+    (options, prove): (&Options<'_>, bool),
+    path: &Path,
+    output: &Output,
+) -> Result<BuildReport, Error> {
+    output.message("packing");
+    let mut draft = Draft::create(path)?;
+    let mut spool = spool(path)?;
+    let mut out = BufWriter::with_capacity(limits::COPY_BUFFER, draft.file()?);
+    let report = match old {
+        None => build_full(new.0, new.1, options, &mut spool, &mut out)?,
+        Some(old) => build_patch(old, new, options, &mut spool, &mut out)?,
+    };
+    out.flush().map_err(|error| failed("write", path, error))?;
+    drop((out, spool));
+    if prove {
+        output.message("proving: it is applied to a copy, and taken back");
+        let (package, sources) = (draft.temporary(), report.sources.as_slice());
+        let proof = Proof { package, old, sources, new: new.0, signers: options.signers };
+        prove::run(&proof, path, &Meter::new(output))?;
+    }
+    draft.complete()?;
+    Ok(report)
+}
+
 /// Half of the memory of the machine, where it can be found out.
-fn half_of_memory() -> Option<u64> {
+pub(super) fn half_of_memory() -> Option<u64> {
     let text = fs::read_to_string("/proc/meminfo").ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
     let kibibytes: u64 = line.split_whitespace().next()?.parse().ok()?;
@@ -120,7 +132,7 @@ pub(super) fn usage(what: &str) -> Error {
 }
 
 /// A package inside a tree that it is built from would be part of it, or not, by chance.
-fn refuse_inside<'a>(output: &Path, trees: impl Iterator<Item = &'a Path>) -> Result<(), Error> {
+pub(super) fn refuse_inside<'a>(output: &Path, trees: impl Iterator<Item = &'a Path>) -> Result<(), Error> {
     let real =
         |path: &Path| -> Result<PathBuf, Error> { fs::canonicalize(path).map_err(|error| failed("open", path, error)) };
     let directory = real(directory_of(output))?;

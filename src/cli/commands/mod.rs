@@ -18,6 +18,8 @@ mod man;
 mod plan;
 mod recover;
 mod repo;
+mod repo_export;
+mod repo_tree;
 mod rollback;
 mod sign;
 mod status;

@@ -2,7 +2,7 @@
 
 use super::apply_entry::address;
 use super::build::usage;
-use super::version;
+use super::{repo_export, repo_tree, version};
 use crate::cli::files::{Draft, failed, open_package, read_secret, read_secrets, read_small};
 use crate::cli::following::{self, now};
 use crate::cli::output::{Output, bytes};
@@ -101,6 +101,7 @@ pub(super) fn run(asked: &Repo, output: &Output) -> Result<(), Error> {
         RepoCommand::Gc(asked) => collect_garbage(asked, output),
         RepoCommand::Mirror(asked) => copy(asked, output),
         RepoCommand::Bundle(asked) => pack(asked, output),
+        RepoCommand::ExportManifest(asked) => repo_export::run(asked, output),
     }
 }
 
@@ -157,9 +158,12 @@ fn add(asked: &RepoAdd, output: &Output) -> Result<(), Error> {
     };
     let mut publisher = open(&asked.repository)?;
     publisher.require_keys(&keys.iter().collect::<Vec<_>>(), now())?;
+    let signers: Vec<&SecretKey> = keys.iter().collect();
+    let built = asked.tree.as_deref().map(|tree| repo_tree::build(asked, tree, &publisher, &signers, output));
+    let built = built.transpose()?;
     let mut changed = false;
     let mut told = Vec::new();
-    for path in &asked.packages {
+    for path in asked.packages.iter().chain(built.iter().flat_map(|built| &built.packages)) {
         let mut open = || -> Result<Box<dyn Read>, Error> { Ok(Box::new(open_package(path)?)) };
         let added = publisher.add(&mut open, &terms)?;
         changed |= !matches!(added, Added::Known(_));
