@@ -39,6 +39,7 @@ fn main() {
     transactions();
     repositories();
     downloads();
+    bundles();
     let random: Vec<u8> = Dice(3).bytes(200);
     save("frame", "random", &random);
     save("frame", "zeros", &[0; 100]);
@@ -90,6 +91,23 @@ fn repositories() {
     save("repository_client", "look", &join(&look(1)));
     save("repository_client", "two", &join(&[look(1).to_vec(), look(2).to_vec()].concat()));
     save("repository_client", "back", &join(&[look(2).to_vec(), look(1).to_vec()].concat()));
+}
+
+fn bundles() {
+    let member = |name: &str, kind: u8, content: &[u8]| {
+        let mut header = tar::Header::new_gnu();
+        header.set_path(name).expect("a short name");
+        header.set_size(content.len() as u64);
+        header.set_entry_type(tar::EntryType::new(kind));
+        header.set_cksum();
+        let mut out = [header.as_bytes(), content].concat();
+        out.resize(out.len().next_multiple_of(512), 0);
+        out
+    };
+    let file = member("metadata/timestamp.json", b'0', b"{}");
+    let long = [member("x", b'L', b"targets/long/name\0"), member("cut", b'0', b"abc")].concat();
+    save("bundle", "files", &[&file[..], &member("./targets/", b'5', b""), &long, &[0; 1024]].concat());
+    save("bundle", "twice", &[&file[..], &file, &[0; 512]].concat());
 }
 
 fn downloads() {

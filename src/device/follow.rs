@@ -61,23 +61,43 @@ pub struct Look {
 }
 
 impl Follower<'_> {
-    /// Looks at the repository and decides. Nothing of the tree changes; what is believed is kept.
-    pub fn look<V: Vfs>(&self, engine: &mut Engine<V>, observer: &dyn Observer) -> Result<Look, Error> {
+    /// Looks at the repository and decides; `open` opens the tree, more than once. Nothing of the tree changes; what is
+    /// believed is kept.
+    ///
+    /// The tree is locked while something is read or kept, and not while something is fetched.
+    pub fn look<V: Vfs>(&self, open: &dyn Fn() -> Result<V, Error>, observer: &dyn Observer) -> Result<Look, Error> {
         observer.report(Progress { phase: Phase::Check, done: 0, total: 0 });
-        let current = engine.current()?;
-        let installed = Version::parse(&current.version).map_err(|error| {
-            Error::new(Code::Version, "the version that is installed cannot be compared with others").because(error)
-        })?;
+        let engine = Engine::open(open()?)?;
         let mut client = engine.repository_client(self.clock, self.offline)?;
+        let mut known = engine.stored_trust()?;
+        drop(engine);
         client.look_for_everything();
         loop {
-            match client.step()? {
-                Step::Fetch(request) => self.ask(&mut client, &request, observer)?,
-                Step::Keep(kept) => engine.keep_trust(&kept.role, Some(&kept.bytes))?,
-                Step::Forget(role) => engine.keep_trust(&role, None)?,
+            let (role, bytes) = match client.step()? {
                 Step::Done => break,
+                Step::Fetch(request) => {
+                    self.ask(&mut client, &request, observer)?;
+                    continue;
+                }
+                Step::Keep(kept) => (kept.role, Some(kept.bytes)),
+                Step::Forget(role) => (role, None),
+            };
+            let mut engine = Engine::open(open()?)?;
+            // Of two who look at once, the slower one could bring back what is older.
+            if engine.stored_trust()? != known {
+                return Err(Error::new(Code::Locked, "another process looks at the repository"));
             }
+            engine.keep_trust(&role, bytes.as_deref())?;
+            known = engine.stored_trust()?;
         }
+        self.choose(&client, &Engine::open(open()?)?)
+    }
+
+    /// What is to be done, by what a look that is over believes.
+    fn choose<V: Vfs>(&self, client: &Client, engine: &Engine<V>) -> Result<Look, Error> {
+        let installed = Version::parse(&engine.current()?.version).map_err(|error| {
+            Error::new(Code::Version, "the version that is installed cannot be compared with others").because(error)
+        })?;
         let (releases, unusable) = client.releases();
         let mut rules = self.rules.clone();
         if !self.again {
@@ -97,10 +117,8 @@ impl Follower<'_> {
         Ok(Look { strategy, packages, notices, unusable, downgrade, consistent })
     }
 
-    /// Fetches what a look has chosen, and applies it; `open` opens the tree, more than once. On trial, that is the
-    /// first package only: each version is tried before another one is built on it.
-    ///
-    /// The tree is locked while it is worked on, and not while something is fetched.
+    /// Fetches what a look has chosen, and applies it. On trial, that is the first package only: each version is tried
+    /// before another one is built on it.
     pub fn install<V: Vfs>(
         &self,
         open: &dyn Fn() -> Result<V, Error>,
@@ -175,8 +193,8 @@ impl Follower<'_> {
         if engine.recover(observer)?.trial {
             return Err(Error::new(Code::Pending, "a trial is under way"));
         }
-        let look = self.look(&mut engine, observer)?;
         drop(engine);
+        let look = self.look(open, observer)?;
         let report = self.install(open, &look, settings, observer)?;
         Ok((look, report))
     }
@@ -251,8 +269,11 @@ fn usable<V: Vfs>(
         ReleaseKind::Patch(base) => Some(base.clone()),
         ReleaseKind::Full => None,
     };
-    let from_here = |release: &Release| base(release).is_some_and(|base| base.version == installed);
-    let here = if releases.iter().any(from_here) { trees_here(engine)? } else { Vec::new() };
+    let mut here: Vec<Digest> = engine.current()?.digest.into_iter().collect();
+    let other = |base: Base| base.version == installed && !here.contains(&base.digest);
+    if releases.iter().filter_map(base).any(other) {
+        here = trees_here(engine)?;
+    }
     let made: Vec<(Version, Digest)> = releases.iter().map(|release| (release.version, release.target)).collect();
     releases.retain(|release| match base(release) {
         None => true,

@@ -29,7 +29,9 @@ fn normal(value: &Value) -> String {
                 "id" | "key" | "keys" | "target" | "base" | "digest" | "signers" | "signer" | "claimed_signers"
                 | "plan" | "transaction" | "session" | "hash" | "signature" | "expires" => key.into(),
                 "at" | "root" | "message" | "hint" | "causes" | "phase" | "text" | "package" | "path" | "from"
-                | "code" | "files" | "directories" | "fate" | "act" => key.into(),
+                | "code" | "file" | "files" | "directories" | "fate" | "act" => key.into(),
+                // Numbers of bytes are in it.
+                "reason" => text.split(|c: char| c.is_ascii_digit()).collect::<Vec<_>>().concat().into(),
                 _ => text.clone().into(),
             },
             // Paths of a tree, if there are any to tell: see `crashtest`.
@@ -115,6 +117,14 @@ fn every_object_is_in_the_manual_and_the_manual_tells_of_no_other() {
         vec!["repo", "expire", "REPO", "--key", "k2", "--key", "key", "--targets"],
         vec!["repo", "verify", "REPO"],
         vec!["repo", "mirror", "REPO", "MIRROR"],
+        vec!["repo", "bundle", "REPO", "-o", "repo.sfb"],
+        vec!["repo", "export-manifest", "REPO", "-o", "offer.json"],
+        vec!["--root", "spare", "check", "--from", "REPO"],
+        vec!["--root", "spare", "plan", "--from", "REPO"],
+        vec!["--root", "spare", "update", "--from", "REPO"],
+        vec!["--root", "spare", "check", "--from", "repo.sfb"],
+        vec!["--root", "spare", "plan", "--from", "REPO"],
+        vec!["--root", "spare", "update", "--from", "REPO"],
         vec!["repo", "remove", "REPO", "1.0.0.1", "--key", "k2", "--key", "key"],
         vec!["repo", "gc", "REPO", "--keep", "0"],
         vec!["completions", "bash"],
@@ -138,6 +148,13 @@ fn every_object_is_in_the_manual_and_the_manual_tells_of_no_other() {
         look(&arguments);
     }
     place.write("dev/bin/app", "changed");
+    // As it is when nobody has renewed it for a year.
+    let keys = ["k2", "key"].map(|name| surefoot::trust::SecretKey::from_pem(&place.read(name)).unwrap());
+    let vfs = surefoot::vfs::OsVfs::open_tree(&place.path("REPO")).unwrap();
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs() as i64;
+    let then = surefoot::repository::Moment::from_seconds(now - 365 * 86_400);
+    surefoot::publish::Publisher::open(vfs).unwrap().renew(&["targets"], &[&keys[0], &keys[1]], then).unwrap();
+    look(&["--root", "spare", "check", "--from", "REPO", "--offline-policy", "ignore-expiry"]);
     look(&["--root", "dev", "verify"]);
     // What takes longer than these runs do.
     let slow =

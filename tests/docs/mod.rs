@@ -127,6 +127,23 @@ fn the_readme_by_hand_runs_as_it_is_printed() {
 }
 
 #[test]
+fn the_readme_with_a_repository_runs_as_it_is_printed() {
+    let text = read("README.md");
+    let section = text.split("## With a repository\n").nth(1).and_then(|rest| rest.split("\n## ").next()).unwrap();
+    let block = section.split("```sh\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    assert_eq!(block.matches("\nsurefoot ").count(), 10, "ten commands");
+    let folder = tempfile::tempdir().unwrap();
+    let program = Path::new(env!("CARGO_BIN_EXE_surefoot")).parent().unwrap();
+    let mut shell = std::process::Command::new("sh");
+    shell.args(["-eu", "-c", block]).current_dir(&folder).env_remove("SUREFOOT_ROOT");
+    shell.env("PATH", format!("{}:{}", program.display(), search_path()));
+    let output = shell.output().unwrap();
+    assert!(output.status.success(), "{}: {}", output.status, String::from_utf8_lossy(&output.stderr));
+    let app = fs::read_to_string(folder.path().join("repository-demo/device/app")).unwrap();
+    assert_eq!(app, "two\n", "the device has the newest version");
+}
+
+#[test]
 fn a_link_that_leads_nowhere_is_found() {
     assert_eq!(broken_links("docs/ARCHITECTURE.md", "[a](crash-safety.md) [b](../src/lib.rs)"), [""; 0]);
     assert_eq!(

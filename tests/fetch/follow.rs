@@ -2,9 +2,11 @@
 
 use super::nginx::Nginx;
 use super::noise;
+use super::server::{Asked, Server, send, serve as serve_file};
 use super::update::Place;
 use serde_json::{Value, json};
 use std::fs;
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread;
@@ -296,7 +298,7 @@ fn a_tree_that_was_given_no_keys_follows_nobody() {
 }
 
 #[test]
-fn an_update_waits_for_others_and_for_room() {
+fn an_update_waits_for_others() {
     let place = with_repository();
     full(&place, "new", "1.1.0", &[]);
     let lock = fs::File::open(place.path("dev/.surefoot/lock")).unwrap();
@@ -343,6 +345,49 @@ fn over_http_and_tls_a_device_follows_what_the_publisher_adds() {
     place.bad(&["--root", "dev", "update", "--from", &tls, "--retries", "0"], 6, "source.unavailable");
     place.good(&["--root", "dev", "update", "--from", &tls, "--ca", ca.to_str().unwrap()]);
     place.assert_same("dev", "newer");
+}
+
+/// Serves the repository, and says this of what is not there; `odd` answers instead where it wants to.
+fn server(place: &Place, missing: &'static str, odd: fn(&Asked, &mut TcpStream) -> bool) -> Server {
+    let root = place.path("REPO");
+    Server::start(move |asked, stream| {
+        if odd(asked, stream) {
+            return;
+        }
+        match fs::read(root.join(asked.path.trim_start_matches('/'))) {
+            Ok(content) => serve_file(asked, stream, &content, "\"t\""),
+            Err(_) => send(stream, missing, &["Content-Length: 2"], b"no"),
+        }
+    })
+}
+
+#[test]
+fn a_store_that_forbids_what_it_does_not_have_is_followed() {
+    let place = with_repository();
+    full(&place, "new", "1.1.0", &[]);
+    let store = server(&place, "403 Forbidden", |_, _| false);
+    place.good(&["--root", "dev", "update", "--from", &store.url(""), "--retries", "0"]);
+    place.assert_same("dev", "new");
+    // Not so of a file that must be there.
+    fs::remove_file(place.path("REPO/metadata/timestamp.json")).unwrap();
+    place.bad(&["--root", "dev", "check", "--from", &store.url(""), "--retries", "0"], 6, "source.unavailable");
+}
+
+#[test]
+fn endless_metadata_is_refused_at_its_bound() {
+    let place = with_repository();
+    full(&place, "new", "1.1.0", &[]);
+    let endless = server(&place, "404 Not Found", |asked, stream| {
+        let of_it = asked.path.ends_with("timestamp.json");
+        if of_it {
+            send(stream, "200 OK", &[], &vec![b' '; 1 << 20]);
+        }
+        of_it
+    });
+    let url = endless.url("");
+    place.bad(&["--root", "dev", "update", "--from", &url, "--retries", "0"], 3, "trust.metadata");
+    place.good(&["--root", "dev", "update", "--from", &url, "--retries", "1", "--mirror", "REPO"]);
+    place.assert_same("dev", "new");
 }
 
 /// The program of `examples/follow_repository.rs`, which Cargo builds with the tests.

@@ -69,10 +69,9 @@ fn device(repository: &SimVfs) -> SimVfs {
     let manifest = scan(&disk, &walk, &|_, _| ()).unwrap();
     let root = repository.read_file("metadata/1.root.json").unwrap();
     let config = Config { owner: false, mtime: false, ..Config::default() };
-    let mut engine = Engine::init_trusting(disk.clone(), config, "1.0.0", Some(&manifest), Some(&root)).unwrap();
-    let look = follower(&Served(repository.clone()), Clock::Now(now())).look(&mut engine, &()).unwrap();
+    drop(Engine::init_trusting(disk.clone(), config, "1.0.0", Some(&manifest), Some(&root)).unwrap());
+    let look = follower(&Served(repository.clone()), Clock::Now(now())).look(&|| Ok(disk.clone()), &()).unwrap();
     assert!(look.strategy.is_none(), "{}", look.strategy);
-    drop(engine);
     disk
 }
 
@@ -163,7 +162,7 @@ fn a_device_without_a_clock_says_no_unless_its_policy_says_yes() {
     let carrier = Served(repository.clone());
     let look = |offline: OfflinePolicy| {
         let follower = Follower { offline, ..follower(&carrier, clock) };
-        follower.look(&mut Engine::open(disk.clone()).unwrap(), &()).map_err(|error| error.code().as_str())
+        follower.look(&|| Ok(disk.clone()), &()).map_err(|error| error.code().as_str())
     };
     assert_eq!(look(OfflinePolicy::Strict).map(|_| ()), Err("trust.clock"));
     assert_eq!(look(OfflinePolicy::Grace(3650)).map(|_| ()), Err("trust.clock"));
@@ -179,7 +178,7 @@ fn a_package_that_is_described_as_something_else_is_not_applied() {
     publish_more(&repository);
     let carrier = Served(repository.clone());
     let follower = follower(&carrier, Clock::Now(now()));
-    let look = follower.look(&mut Engine::open(disk.clone()).unwrap(), &()).unwrap();
+    let look = follower.look(&|| Ok(disk.clone()), &()).unwrap();
     let tell = |change: &dyn Fn(&mut surefoot::repository::Release)| {
         let mut lie = look.clone();
         change(&mut lie.packages[0]);
@@ -187,6 +186,11 @@ fn a_package_that_is_described_as_something_else_is_not_applied() {
         let settings = PackageSettings { settings: Settings::default(), ..PackageSettings::default() };
         follower.install(&open, &lie, &settings, &()).unwrap_err().code().as_str()
     };
+    // Room is looked for before the first byte.
+    assert_eq!(tell(&|release| release.space_bytes = 1 << 60), "space.short");
+    assert!(
+        !disk.snapshot().paths().iter().any(|path| path.ends_with(".part") && disk.read_file(path) != Some(vec![]))
+    );
     let other = surefoot::model::Digest([7; 32]);
     assert_eq!(tell(&|release| release.package = other), "trust.digest");
     assert_eq!(tell(&|release| release.target = other), "input.format");
@@ -198,4 +202,39 @@ fn a_package_that_is_described_as_something_else_is_not_applied() {
     assert!(disk.read_file(".surefoot/attempts").is_some());
     follower.install(&|| Ok(disk.clone()), &look, &PackageSettings::default(), &()).unwrap();
     assert_eq!(disk.read_file("app"), Some(b"three".to_vec()));
+}
+
+/// While one looks, something else happens.
+struct Meanwhile<'a>(Served, &'a (dyn Fn() + Sync), std::sync::Mutex<bool>);
+
+impl Carrier for Meanwhile<'_> {
+    fn get(&self, request: &Request) -> Result<Response, Failure> {
+        let answer = self.0.get(request);
+        if request.address.ends_with("timestamp.json") && !std::mem::replace(&mut *self.2.lock().unwrap(), true) {
+            (self.1)();
+        }
+        answer
+    }
+}
+
+#[test]
+fn of_two_who_look_at_once_the_slower_one_brings_nothing_back() {
+    let repository = repository();
+    let disk = device(&repository);
+    let older = repository.reboot_clean();
+    publish_more(&older);
+    let newer = older.reboot_clean();
+    Publisher::open(newer.clone()).unwrap().renew(&[], &[&key(2)], now()).unwrap();
+    let others = || {
+        let carrier = Served(newer.clone());
+        follower(&carrier, Clock::Now(now())).look(&|| Ok(disk.clone()), &()).unwrap();
+    };
+    let carrier = Meanwhile(Served(older), &others, std::sync::Mutex::default());
+    let slower = follower(&carrier, Clock::Now(now()));
+    let refused = slower.look(&|| Ok(disk.clone()), &()).unwrap_err();
+    assert_eq!(refused.code().as_str(), "lock.held");
+    let newest = newer.read_file("metadata/timestamp.json");
+    assert_eq!(disk.read_file(".surefoot/trust/timestamp.json"), newest);
+    // Now it is known that what it sees is older.
+    assert_eq!(slower.look(&|| Ok(disk.clone()), &()).unwrap_err().code().as_str(), "trust.rollback");
 }

@@ -15,7 +15,7 @@ pub(super) fn run(asked: &Check, global: &Global, output: &Output) -> Result<(),
             let bundle = following::bundle(&asked.way.from)?;
             let source = (bundle.as_ref(), &carriers);
             let follower = following::follower((&asked.way, &asked.web), &asked.arch, asked.allow_downgrade, source)?;
-            let look = follower.look(&mut managed.engine()?, &())?;
+            let look = follower.look(&|| managed.open(), &())?;
             following::tell(&look, output);
             look.strategy
         }

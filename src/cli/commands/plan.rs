@@ -38,7 +38,7 @@ pub(super) fn run(asked: &Plan, global: &Global, output: &Output) -> Result<(), 
         let bundle = following::bundle(&asked.way.from)?;
         let source = (bundle.as_ref(), &carriers);
         let follower = following::follower((&asked.way, &asked.web), &asked.arch, asked.allow_downgrade, source)?;
-        let look = follower.look(&mut managed.engine()?, &())?;
+        let look = follower.look(&|| managed.open(), &())?;
         following::tell(&look, output);
         tell_packages(&look, output);
         return Ok(());

@@ -25,12 +25,11 @@ pub(super) fn run(asked: &Update, global: &Global, output: &Output) -> Result<()
     let managed = Managed::of(global)?;
     let meter = Meter::new(output);
     // Whatever a crash left is settled first: it may have finished the update.
-    let engine = settled(&managed, output, &meter)?;
+    drop(settled(&managed, output, &meter)?);
     let carriers = service::carriers(&asked.web)?;
     if asked.way.manifest == ManifestKind::Repository {
-        return follow(asked, (&managed, engine), &carriers, output, meter);
+        return follow(asked, &managed, &carriers, output, meter);
     }
-    drop(engine);
     let decision = service::decide(&asked.way, &asked.web, &asked.how.arch, &managed, &carriers)?;
     let vfs = managed.open()?;
     let downloads = Downloads::open(&vfs)?;
@@ -79,7 +78,7 @@ pub(super) fn run(asked: &Update, global: &Global, output: &Output) -> Result<()
 /// Follows a repository.
 fn follow(
     asked: &Update,
-    (managed, mut engine): (&Managed, Engine),
+    managed: &Managed,
     carriers: &Carriers,
     output: &Output,
     meter: Meter<'_>,
@@ -88,8 +87,7 @@ fn follow(
     let bundle = following::bundle(&asked.way.from)?;
     let (way, source) = ((&asked.way, &asked.web), (bundle.as_ref(), carriers));
     let follower = following::follower(way, &asked.how.arch, asked.how.allow_downgrade, source)?;
-    let look = follower.look(&mut engine, &meter)?;
-    drop(engine);
+    let look = follower.look(&|| managed.open(), &meter)?;
     following::tell(&look, output);
     if look.strategy.is_none() {
         service::tell(&look.strategy, output);
