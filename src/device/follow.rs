@@ -161,11 +161,18 @@ impl Follower<'_> {
                     refuse_other(&package, release)?;
                     engine.apply(package, &settings, observer)
                 });
-            let report = applied.inspect_err(|error| {
-                if Attempts::counts(error)
+            let report = applied.map_err(|error| {
+                if Attempts::counts(&error)
                     && let Err(error) = attempts.note(&vfs, release.version)
                 {
                     tracing::warn!(error = %error, "that a version did not stay could not be noted");
+                }
+                match &done {
+                    None => error,
+                    Some(Report { to, .. }) => {
+                        let what = format!("{to} was installed on the way to {}, which failed", look.strategy.to);
+                        Error::new(error.code(), what).because(error)
+                    }
                 }
             })?;
             done = Some(match done {

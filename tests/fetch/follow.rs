@@ -134,6 +134,23 @@ fn a_chain_is_gone_in_one_update_and_on_trial_one_package_at_a_time() {
 }
 
 #[test]
+fn a_chain_that_fails_on_its_way_says_how_far_it_has_come() {
+    let place = with_repository();
+    copy(&place, "new", "newer");
+    place.write("newer/extra", "a file that the last version brings");
+    patch(&place, ("old", "1.0.0"), ("new", "1.1.0"), &[]);
+    patch(&place, ("new", "1.1.0"), ("newer", "1.2.0"), &[]);
+    place.write("dev/extra", "a file of somebody else");
+    let (code, _, stderr) = place.run(&on_device("update", &[]));
+    assert!(code == 4 && stderr.contains("1.1.0 was installed on the way to 1.2.0, which failed"), "{code} {stderr}");
+    assert!(stderr.contains("because: "), "{stderr}");
+    assert_eq!(object(&place, &["--root", "dev", "status"])["version"], "1.1.0");
+    fs::remove_file(place.path("dev/extra")).unwrap();
+    place.good(&on_device("update", &[]));
+    place.assert_same("dev", "newer");
+}
+
+#[test]
 fn a_patch_of_a_tree_that_is_not_here_is_not_chosen() {
     let place = with_repository();
     full(&place, "new", "1.0.0.1", &[]);

@@ -204,6 +204,29 @@ fn a_package_that_is_described_as_something_else_is_not_applied() {
     assert_eq!(disk.read_file("app"), Some(b"three".to_vec()));
 }
 
+#[test]
+fn a_package_that_nobody_understands_is_passed_over_and_told() {
+    let mut publisher = super::Publisher::new();
+    publisher.add("1.0.1", b"next");
+    let mut odd = super::release("1.0.2", b"odd").to_target();
+    odd.custom = Some(serde_json::json!({"surefoot": {"version": 2}}));
+    publisher.targets.targets.insert("any/1.0.2/full.sf".into(), odd);
+    publisher.release_next();
+    let served = SimVfs::new();
+    served.write_file("targets/x", "");
+    for (name, bytes) in &publisher.files {
+        served.write_file(&format!("metadata/{name}"), bytes);
+    }
+    let disk = SimVfs::new();
+    disk.write_file("app", "one");
+    let disk = disk.reboot_clean();
+    let root = &publisher.files["1.root.json"];
+    drop(Engine::init_trusting(disk.clone(), Config::default(), "1.0.0", None, Some(root)).unwrap());
+    let look = follower(&Served(served), Clock::Now(now())).look(&|| Ok(disk.clone()), &()).unwrap();
+    assert_eq!((look.strategy.to, look.unusable.len()), (Version::new(1, 0, 1), 1));
+    assert!(look.unusable[0].to_string().contains("any/1.0.2/full.sf"), "{:?}", look.unusable);
+}
+
 /// While one looks, something else happens.
 struct Meanwhile<'a>(Served, &'a (dyn Fn() + Sync), std::sync::Mutex<bool>);
 

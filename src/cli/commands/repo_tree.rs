@@ -56,7 +56,7 @@ pub(super) fn build(
     before.retain(|release| {
         release.kind == ReleaseKind::Full && release.architecture == asked.arch && release.version < to
     });
-    before.sort_by(|a, b| b.version.cmp(&a.version));
+    before.sort_by_key(|release| std::cmp::Reverse(release.version));
     for (number, release) in before.iter().take(asked.patches_from as usize).enumerate() {
         let from = release.version.to_string();
         let name = blob_name(&release.path, &release.digest, publisher.root().consistent_snapshot);
