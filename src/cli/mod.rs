@@ -7,6 +7,7 @@ mod args;
 mod commands;
 mod exit;
 mod files;
+pub mod lab;
 mod managed;
 mod output;
 mod progress;

@@ -37,19 +37,19 @@ const KILLED_ELSEWHERE: &[&str] = &[];
 /// The tests over the simulated disk, the quickest killers first.
 const SIMULATOR: &[&str] = &[
     "crash::nested::five",
-    "crash::every_call",
-    "crash::nested::a_process",
     "crash::regressions::",
     "crash::random::init",
+    "crash::nested::a_process",
     "crash::faults::a_failed_sync",
-    "crash::poorer",
-    "crash::directories",
     "crash::split::",
-    "crash::damage::",
     "crash::random::a_",
-    "crash::faults::every_call",
-    "crash::nested::recovery",
+    "crash::damage::",
+    "crash::directories",
     "crash::barriers::",
+    "crash::nested::recovery",
+    "crash::poorer",
+    "crash::faults::every_call",
+    "crash::every_call",
     "crash::three_hundred",
 ];
 
@@ -117,7 +117,10 @@ fn every_mutant_is_killed() {
     let wanted: Vec<&Mutant> =
         mutants.iter().filter(|mutant| only.as_ref().is_none_or(|only| mutant.name.contains(only))).collect();
     let mut killers: BTreeMap<&str, String> = BTreeMap::new();
-    for (tests, cost) in run.groups() {
+    for tests in SIMULATOR.iter().chain(OTHERS) {
+        // Whoever kills mutants must let the engine itself live.
+        let (killer, cost) = run.verdict(0, tests, PATIENCE * 60);
+        assert!(killer.is_none(), "without a mutant: {killer:?}");
         let left: Vec<&&Mutant> = wanted.iter().filter(|mutant| !killers.contains_key(mutant.name)).collect();
         println!("{tests}: {} s without a mutant, {} mutants to try", cost.as_secs(), left.len());
         let killed = left.par_iter().filter_map(|mutant| {
@@ -343,23 +346,6 @@ impl Run {
             (digest == build).then_some(((number.parse().ok()?, tests.to_string()), verdict))
         });
         Self { program, source, found: Mutex::new(found.collect()), build, notes }
-    }
-
-    /// All tests and how long they take without a mutant: those over the simulated disk first, in each part the cheap
-    /// ones first. Whoever kills mutants must let the engine itself live.
-    fn groups(&self) -> Vec<(&'static str, Duration)> {
-        let mut out = Vec::new();
-        for part in [SIMULATOR, OTHERS] {
-            let costs = part.par_iter().map(|tests| {
-                let (killer, cost) = self.verdict(0, tests, PATIENCE * 20);
-                assert!(killer.is_none(), "without a mutant: {killer:?}");
-                (*tests, cost)
-            });
-            let mut costs: Vec<_> = costs.collect();
-            costs.sort_by_key(|(_, cost)| *cost);
-            out.extend(costs);
-        }
-        out
     }
 
     /// The name of the test that fails with a mutant, if one of those with this prefix does, and how long that took.
