@@ -225,7 +225,10 @@ fn a_package_is_tried_on_every_file_system() {
         let answer = told.last().unwrap();
         println!("crashtest --real {kind}: {answer}");
         assert!(answer["states"].as_u64().unwrap() > 10, "{answer}");
-        assert!(answer["ended"]["old"].as_u64().unwrap() > 0 && answer["ended"]["new"].as_u64().unwrap() > 0, "{answer}");
+        assert!(
+            answer["ended"]["old"].as_u64().unwrap() > 0 && answer["ended"]["new"].as_u64().unwrap() > 0,
+            "{answer}"
+        );
     }
 }
 

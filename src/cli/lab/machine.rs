@@ -6,12 +6,21 @@ use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
 use std::ffi::{CString, OsStr};
 use std::fs;
 use std::marker::PhantomData;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 const MEBIBYTE: u64 = 1 << 20;
 /// The largest file system fits.
 const LARGEST_MIB: u64 = 320;
+const CONNECTIONS: &str = "/sys/fs/fuse/connections";
+/// Waits until the process is gone, or has ended but for threads that wait for the disk.
+const WARDEN: &str = "trap '' INT TERM HUP
+while grep -qs '^State:[[:space:]]*[^ZX]' /proc/$1/status; do sleep 0.3; done
+echo 1 > $2
+losetup --detach $3
+umount -l $4/mount $4/disk
+rm -r $4";
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
 /// A file system of the lab: how it is made and mounted.
@@ -115,8 +124,10 @@ pub struct Machine {
     scratch: Scratch,
     room_mib: u64,
     export: Option<Export>,
+    /// Where the kernel is told that nobody serves the disk any more.
+    connection: PathBuf,
     device: String,
-    /// Detaches the loop device when this process is gone, however it went.
+    /// Cleans up if this process is killed: the kernel would wait for ever for a disk that nobody serves.
     warden: Option<Child>,
     mounted: Option<&'static FileSystem>,
     boots: u64,
@@ -142,13 +153,21 @@ impl Machine {
         let export = Export::new(&disk, &file).map_err(|error| format!("no FUSE: {error}"))?;
         let path = file.to_str().ok_or("a path that is no text")?;
         let device = run("losetup", &["--find", "--show", "--sector-size", "4096", path])?;
-        let script = format!("trap '' INT TERM HUP; cat > /dev/null; losetup --detach {device} 2> /dev/null");
-        let warden = Command::new("sh").args(["-c", &script]).stdin(Stdio::piped()).spawn();
+        let connection = connection(&file)?;
+        let mut warden = Command::new("sh");
+        warden.args(["-c", WARDEN, "warden"]).args([
+            std::process::id().to_string().as_str(),
+            connection.to_str().unwrap_or_default(),
+            device.as_str(),
+            scratch.0.to_str().unwrap_or_default(),
+        ]);
+        let warden = warden.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
         let mut machine = Self {
             disk,
             scratch,
             room_mib,
             export: Some(export),
+            connection,
             device,
             warden: Some(warden.map_err(|error| format!("sh: {error}"))?),
             mounted: None,
@@ -214,16 +233,18 @@ impl Machine {
 
     /// Everything is written and let go of.
     pub fn unmount(&mut self) -> Result<(), String> {
-        let Some(fs) = self.mounted.take() else { return Ok(()) };
+        let Some(fs) = self.mounted else { return Ok(()) };
         for attempt in 0.. {
             match rustix::mount::unmount(self.mount_point(), UnmountFlags::empty()) {
                 Ok(()) => break,
-                Err(rustix::io::Errno::BUSY) if attempt < 200 => {
+                // Whatever another thread starts has what is open here until it is a program of its own.
+                Err(rustix::io::Errno::BUSY) if attempt < 3000 => {
                     std::thread::sleep(std::time::Duration::from_millis(5));
                 }
                 Err(error) => return Err(format!("cannot be unmounted: {error}")),
             }
         }
+        self.mounted = None;
         if fs.kind == "btrfs" {
             run("btrfs", &["device", "scan", "--forget", &self.device])?;
         }
@@ -259,11 +280,15 @@ impl Drop for Machine {
     fn drop(&mut self) {
         if let Err(error) = self.unmount() {
             tracing::warn!("{error}");
+            // What is still mounted sees a disk that is gone; otherwise everybody waits for it.
+            let _ = fs::write(&self.connection, "1");
+            let _ = rustix::mount::unmount(self.mount_point(), UnmountFlags::DETACH);
         }
         if let Some(mut warden) = self.warden.take() {
-            drop(warden.stdin.take());
+            let _ = warden.kill();
             let _ = warden.wait();
         }
+        let _ = run("losetup", &["--detach", &self.device]);
         drop(self.export.take());
         let _ = rustix::mount::unmount(BOOT_ID, UnmountFlags::empty());
     }
@@ -281,6 +306,18 @@ pub fn lacking() -> Option<String> {
     }
     let tools = ["losetup", "blockdev", "strace"];
     tools.iter().find(|tool| !is_program(tool)).map(|tool| format!("{tool} is not installed"))
+}
+
+/// What the connection of a mounted FUSE file is told to be aborted by.
+fn connection(file: &Path) -> Result<PathBuf, String> {
+    let number = fs::metadata(file).map_err(at(file))?.dev();
+    let path = Path::new(CONNECTIONS).join(number.to_string()).join("abort");
+    if !path.exists() {
+        let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+        rustix::mount::mount("fusectl", CONNECTIONS, "fusectl", flags, None)
+            .map_err(|error| format!("cannot mount {CONNECTIONS}: {error}"))?;
+    }
+    Ok(path)
 }
 
 /// This thread, and what it starts, sees mounts of its own from now on.
