@@ -169,6 +169,8 @@ codes! {
     Metadata "unsupported.metadata" Mend "run as root, or on a file system with extended attributes";
     /// The state directory is not on the file system of the tree.
     StateElsewhere "unsupported.state-dir" Mend "put the state directory on the file system of the tree, outside of it or as .surefoot";
+    /// This host has not got what the crash lab takes.
+    NoLab "unsupported.lab" Mend "run as root, where there are FUSE, loop devices, strace and the tools of the file system";
     /// There is not enough free space.
     Space "space.short" Space "free the bytes named, then try again";
     /// There are not enough free inodes.

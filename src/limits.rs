@@ -161,6 +161,10 @@ pub const UPDATE_ATTEMPTS: u32 = 3;
 /// Most bytes of old and new content that a crash test takes into memory: every run holds both.
 pub const CRASHTEST_BYTES: u64 = 1 << 30;
 
+/// Most bytes of old and new content that the crash lab puts on its disks: each worker holds one in memory, and the
+/// images that it is cut back to.
+pub const CRASHTEST_REAL_BYTES: u64 = 256 << 20;
+
 /// Most members of one archive that are looked at, and most chunks of one image. A zip without its 64-bit extension has
 /// 65,535 at most.
 pub const ARCHIVE_MEMBERS: usize = 1 << 20;

@@ -526,9 +526,43 @@ pub(super) struct Crashtest {
     /// Draw what was found, as a page that needs nothing else
     #[arg(long, value_name = "FILE")]
     pub(super) html: Option<PathBuf>,
-    /// Let the disk ignore the sync with this number, counted from 0: to see what a violation looks like
+    /// Let the disk ignore the sync with this number, counted from 0, to see what a violation looks like; with --real, of
+    /// the syncs of everything that each command makes
     #[arg(long, value_name = "N")]
     pub(super) ignore_sync: Option<u64>,
+    /// On this file system of the running kernel instead, in a lab that needs root; may be given again
+    #[arg(long, value_enum, conflicts_with_all = ["profile", "max_states", "html"])]
+    pub(super) real: Vec<RealDisk>,
+    /// How long the lab goes on
+    #[arg(long, value_name = "N", default_value_t = 60, requires = "real")]
+    pub(super) seconds: u64,
+    /// Where the lab keeps image and log of states that break a promise
+    #[arg(long, value_name = "DIR", requires = "real")]
+    pub(super) keep: Option<PathBuf>,
+    /// Judge a state again that was kept, by its name
+    #[arg(long, value_name = "STATE", requires = "keep")]
+    pub(super) replay: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum RealDisk {
+    /// With data=ordered, and with data=writeback and noauto_da_alloc
+    Ext4,
+    /// As it is
+    Xfs,
+    /// As it is
+    Btrfs,
+}
+
+impl RealDisk {
+    /// What the kernel calls it.
+    pub(super) fn kind(self) -> &'static str {
+        match self {
+            Self::Ext4 => "ext4",
+            Self::Xfs => "xfs",
+            Self::Btrfs => "btrfs",
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -8,6 +8,7 @@ mod commands;
 mod exit;
 mod files;
 mod following;
+pub mod lab;
 mod managed;
 mod output;
 mod progress;

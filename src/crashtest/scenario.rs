@@ -48,7 +48,7 @@ pub enum Act {
 }
 
 /// What was promised to the caller, and what may be of the tree therefore.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Promise {
     /// Nothing yet: old or new.
     Nothing,

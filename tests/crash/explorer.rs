@@ -13,6 +13,19 @@ use surefoot::crashtest::{Act, After, Before, Exploration, Explorer, Fate};
 use surefoot::vfs::sim::{Budget, Faults, Profile};
 use surefoot::vfs::{Access, Place, Vfs as _};
 
+/// What a user writes: the code under test, and its crash test.
+#[test]
+fn a_crash_test_takes_less_than_twenty_lines() {
+    let examples = [include_str!("../../examples/crash_state_file.rs"), include_str!("../../examples/crash_tree.rs")];
+    for example in examples {
+        let written = example.split("fn main").next().unwrap().lines().map(str::trim);
+        let counts =
+            |line: &&str| !(line.is_empty() || ["//", "use ", "#!["].iter().any(|start| line.starts_with(start)));
+        let lines = written.filter(counts).count();
+        assert!((10..20).contains(&lines), "{lines} lines:\n{example}");
+    }
+}
+
 #[test]
 fn a_state_file_that_is_not_synced_is_caught_and_the_schedule_says_why() {
     let tally = state_file::explore(true).unwrap_or_else(|violation| panic!("{violation}"));

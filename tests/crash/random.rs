@@ -49,7 +49,7 @@ fn transact(vfs: &SimVfs, seed: u64) -> Result<(), surefoot::Error> {
 #[test]
 fn a_random_transaction_happens_or_does_not() {
     let runs: u64 = std::env::var("SUREFOOT_RANDOM_RUNS").ok().and_then(|runs| runs.parse().ok()).unwrap_or(4000);
-    let results: Vec<Result<(bool, u64), String>> = (0..runs)
+    let results: Result<Vec<(bool, u64)>, String> = (0..runs)
         .into_par_iter()
         .map(|run| {
             let seed = seed().wrapping_mul(1_000_003).wrapping_add(run);
@@ -88,11 +88,10 @@ fn a_random_transaction_happens_or_does_not() {
             Ok((done, judged))
         })
         .collect();
-    let failures: Vec<&String> = results.iter().filter_map(|result| result.as_ref().err()).collect();
-    let done = results.iter().filter(|result| matches!(result, Ok((true, _)))).count();
-    let judged: u64 = results.iter().flatten().map(|(_, judged)| judged).sum();
+    let results = results.unwrap_or_else(|failure| panic!("{failure}"));
+    let done = results.iter().filter(|(done, _)| *done).count();
+    let judged: u64 = results.iter().map(|(_, judged)| judged).sum();
     println!("random transactions: {runs} runs, {done} of them carried out, {judged} states, seed {}", seed());
-    assert!(failures.is_empty(), "{} violations, the first: {}", failures.len(), failures[0]);
     assert!(done as u64 > runs / 10, "{done} of {runs}");
 }
 

@@ -2,18 +2,15 @@
 //! directories, strangers in the tree. Each ends old, new, or with a stated stop; and once the fault is gone, recovery
 //! ends old or new.
 
-use super::acts::{Start, about};
-use super::dice::Dice;
-use super::hunt::Hunt;
-use super::machine::run;
-use super::snapshot::Snapshot;
-use super::workload::{Prepared, Workload};
-use rustix::fs::FallocateFlags;
+use super::SUREFOOT;
+use super::workload::Prepared;
+use rustix::fs::{FallocateFlags, Mode, OFlags};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
+use surefoot::cli::lab::{Hunt, Machine, Orders, Snapshot, Start, Update, about, run};
 use surefoot::crashtest::blockdev::Fault;
 
 /// How often each kind of end was seen, by fault.
@@ -74,33 +71,52 @@ impl std::fmt::Display for Told {
     }
 }
 
-impl Hunt {
-    /// Tries every fault many times; the error is the first that ends as it must not.
-    pub(super) fn faults(mut self) -> Result<Ends, String> {
-        let mut ends = Ends::new();
-        let workload = Workload::named("mixed").unwrap();
-        let image = self.start(workload, Start::Old)?;
-        for round in 0..u64::MAX {
-            let fault = FAULTS[(round % FAULTS.len() as u64) as usize];
-            if self.over() && round >= FAULTS.len() as u64 * 2 {
-                break;
-            }
-            let mut dice = Dice::new(&[self.task.seed, self.task.worker, round]);
-            self.machine.load(image.clone());
-            self.machine.mount(self.fs)?;
-            let end = self.one(fault, workload, &mut dice, round / FAULTS.len() as u64);
-            let context = |error| format!("{}: {fault}, round {round}, seed {}: {error}", self.fs.name, self.task.seed);
-            let end = end.map_err(context)?;
-            *ends.entry(format!("{fault}: {end}")).or_default() += 1;
-            // A file system that had failed may have nothing left to write.
-            self.machine.unmount()?;
+/// Tries every fault many times; the error is the first that ends as it must not.
+pub(super) fn hunt(orders: Orders, prepared: &Prepared) -> Result<Ends, String> {
+    let mut ends = Ends::new();
+    let (fs, seed) = (orders.file_system, orders.seed);
+    let mut hunt = Hunt::new(orders)?;
+    let image = hunt.start(&prepared.update, Start::Old)?;
+    let mut trial = Trial { hunt, prepared };
+    for round in 0..u64::MAX {
+        let fault = FAULTS[(round % FAULTS.len() as u64) as usize];
+        if trial.hunt.is_over() && round >= FAULTS.len() as u64 * 2 {
+            break;
         }
-        Ok(ends)
+        let mut dice = Dice(seed ^ round << 32);
+        trial.hunt.machine.load(image.clone())?;
+        trial.hunt.machine.mount(fs)?;
+        let end = trial.one(fault, &mut dice, round / FAULTS.len() as u64);
+        let end = end.map_err(|error| format!("{}: {fault}, round {round}, seed {seed}: {error}", fs.name))?;
+        trial.hunt.machine.unmount()?;
+        *ends.entry(format!("{fault}: {end}")).or_default() += 1;
     }
+    Ok(ends)
+}
 
-    fn one(&mut self, fault: &str, workload: &Workload, dice: &mut Dice, turn: u64) -> Result<String, String> {
-        let prepared = &self.prepared[workload.name];
-        let machine = &self.machine;
+/// Numbers that look random and repeat with their seed (splitmix64).
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % bound.max(1)
+    }
+}
+
+/// A worker that tries faults.
+struct Trial<'a> {
+    hunt: Hunt,
+    prepared: &'a Prepared,
+}
+
+impl Trial<'_> {
+    fn one(&mut self, fault: &str, dice: &mut Dice, turn: u64) -> Result<String, String> {
+        let update = &*self.prepared.update;
+        let machine = &self.hunt.machine;
         let (mount, root) = (machine.mount_point(), machine.root());
         let ballast = mount.join("ballast");
         // Anywhere in the whole of it.
@@ -110,11 +126,11 @@ impl Hunt {
             // From nothing free to what is enough, in steps.
             "full before" => {
                 fill(&ballast, 4096 * (turn * 7 % 250))?;
-                (Told::of(apply(prepared, &root)), Lift::Remove(ballast))
+                (Told::of(apply(update, &root)), Lift::Remove(ballast))
             }
             "filled meanwhile" => {
                 let but = 4096 * dice.below(8);
-                let (told, ()) = apply_held(prepared, &root, call, || fill(&ballast, but))?;
+                let (told, ()) = apply_held(update, &root, call, || fill(&ballast, but))?;
                 (told, Lift::Remove(ballast))
             }
             "one write fails" | "writes fail from then on" | "a flush fails" => {
@@ -126,26 +142,14 @@ impl Hunt {
                     "writes fail from then on" => Fault::WritesFrom(number),
                     _ => Fault::Flush(number / 8),
                 });
-                (Told::of(apply(prepared, &root)), Lift::Reboot)
+                (Told::of(apply(update, &root)), Lift::Reboot)
             }
-            // Writers are in the way of a remount; a file system that found an error does not ask them.
-            "turned read-only" => match machine.error_switch() {
-                Some(switch) => {
-                    let found = || fs::write(&switch, "1").map_err(|error| format!("{}: {error}", switch.display()));
-                    (apply_held(prepared, &root, call, found)?.0, Lift::Reboot)
-                }
-                None => {
-                    machine.remount(true)?;
-                    let told = Told::of(apply(prepared, &root));
-                    machine.remount(false)?;
-                    (told, Lift::None)
-                }
-            },
+            "turned read-only" => (apply_held(update, &root, call, || give_up(machine))?.0, Lift::Reboot),
             "directory made immutable" => {
                 let directory = root.join(["a-r/z", "a-r/gone", "swap", "chain"][dice.below(4) as usize]);
                 // It may be gone by then.
                 let mark = || Ok(run("chattr", &["+i", directory.to_str().unwrap()]).is_ok());
-                let (told, marked) = apply_held(prepared, &root, call, mark)?;
+                let (told, marked) = apply_held(update, &root, call, mark)?;
                 (told, if marked { Lift::Unmark(directory) } else { Lift::None })
             }
             _ => {
@@ -154,7 +158,7 @@ impl Hunt {
                     Ok(fs::write(mount.join("stranger"), STRANGE).is_ok()
                         && fs::rename(mount.join("stranger"), &stranger).is_ok())
                 };
-                let (told, written) = apply_held(prepared, &root, call, write)?;
+                let (told, written) = apply_held(update, &root, call, write)?;
                 if written && !holds(&mount, STRANGE.as_bytes())? {
                     return Err(format!("what a stranger wrote is gone after {told}"));
                 }
@@ -164,30 +168,31 @@ impl Hunt {
         if !told.is_stated() {
             return Err(format!("no stated end: {told}"));
         }
-        self.after(&told, lift, workload)?;
+        self.after(&told, lift)?;
         Ok(told.end())
     }
 
     /// The fault is lifted; recovery ends old or new, as was told, and the next update works.
-    fn after(&mut self, told: &Told, lift: Lift, workload: &Workload) -> Result<(), String> {
-        let root = self.machine.root();
+    fn after(&mut self, told: &Told, lift: Lift) -> Result<(), String> {
+        let (prepared, update) = (self.prepared, &*self.prepared.update);
+        let (fs, machine) = (self.hunt.orders.file_system, &mut self.hunt.machine);
+        let root = machine.root();
         let text = root.to_str().unwrap().to_owned();
-        let prepared = &self.prepared[workload.name];
         match lift {
             Lift::None => {}
             Lift::Remove(path) => {
                 fs::remove_file(&path).map_err(|error| format!("{}: {error}", path.display()))?;
                 // btrfs gives space back when it commits.
-                run("sync", &["-f", self.machine.mount_point().to_str().unwrap()])?;
+                run("sync", &["-f", machine.mount_point().to_str().unwrap()])?;
             }
             Lift::Reboot => {
-                let image = self.machine.disk.image();
-                self.machine.load(image);
-                self.machine.mount(self.fs)?;
+                let image = machine.disk.image();
+                machine.load(image)?;
+                machine.mount(fs)?;
             }
             Lift::Unmark(path) => {
                 // Wherever it was moved to.
-                let mount = self.machine.mount_point();
+                let mount = machine.mount_point();
                 run("chattr", &["-f", "-R", "-i", mount.to_str().unwrap()])
                     .or_else(|_| run("chattr", &["-i", path.to_str().unwrap()]))?;
             }
@@ -212,30 +217,49 @@ impl Hunt {
         }
         let recover = |rest: &[&str]| {
             let arguments = [&["recover"], rest].concat();
-            Told::of(spawn(Command::new(super::SUREFOOT).args(about(&text, &arguments))))
+            Told::of(spawn(Command::new(SUREFOOT).args(about(&text, &arguments))))
         };
         let mut recovered = recover(&[]);
         if recovered.code == "apply.sync-failed" {
-            self.machine.unmount()?;
-            self.machine.reboot();
-            self.machine.mount(self.fs)?;
+            machine.unmount()?;
+            machine.reboot()?;
+            machine.mount(fs)?;
             recovered = recover(&[]);
         }
         if recovered.exit != Some(0) {
             return Err(format!("after {told} recovery stops: {recovered}"));
         }
-        let tree = Snapshot::of(&root, workload.times)?;
-        let (is_old, is_new) = (tree == prepared.old, tree == prepared.new);
+        let tree = Snapshot::of(&root, update.times)?;
+        let (is_old, is_new) = (tree == update.old, tree == update.new);
         if !is_old && !is_new {
-            let (old, new) = (tree.difference(&prepared.old), tree.difference(&prepared.new));
+            let (old, new) = (tree.difference(&update.old), tree.difference(&update.new));
             return Err(format!("after {told} mixed: against old {old}; against new {new}"));
         }
         if (told.exit == Some(0) && !is_new) || (told.says_old() && !is_old) {
             return Err(format!("{told}, but the tree is {}", if is_old { "old" } else { "new" }));
         }
-        let then = if is_old { Told::of(apply(prepared, &root)) } else { recover(&[]) };
-        let tree = Snapshot::of(&root, workload.times)?;
-        if then.exit == Some(0) && tree == prepared.new { Ok(()) } else { Err(format!("and then {then}")) }
+        let then = if is_old { Told::of(apply(update, &root)) } else { recover(&[]) };
+        let tree = Snapshot::of(&root, update.times)?;
+        if then.exit == Some(0) && tree == update.new { Ok(()) } else { Err(format!("and then {then}")) }
+    }
+}
+
+/// The file system finds that it cannot go on, and turns read-only or shuts down, whoever has files open: ext4 has a
+/// switch for it, the others see their disk fail.
+fn give_up(machine: &Machine) -> Result<(), String> {
+    let mount = machine.mount_point();
+    match machine.error_switch() {
+        Some(switch) => fs::write(&switch, "1").map_err(|error| format!("{}: {error}", switch.display()))?,
+        None => {
+            machine.disk.set_fault(Fault::WritesFrom(0));
+            let _ = fs::write(mount.join("last"), "something that has to be written");
+            let directory = rustix::fs::open(&mount, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty());
+            let _ = directory.and_then(rustix::fs::syncfs);
+        }
+    }
+    match fs::write(mount.join("none"), "") {
+        Ok(()) => Err("the file system goes on".to_owned()),
+        Err(_) => Ok(()),
     }
 }
 
@@ -255,9 +279,9 @@ fn spawn(command: &mut Command) -> Child {
 }
 
 /// Begins to apply.
-fn apply(prepared: &Prepared, root: &Path) -> Child {
-    let package = prepared.package.to_str().unwrap();
-    spawn(Command::new(super::SUREFOOT).args(about(root.to_str().unwrap(), &["apply", package, "--allow-unsigned"])))
+fn apply(update: &Update, root: &Path) -> Child {
+    let package = update.package.to_str().unwrap();
+    spawn(Command::new(SUREFOOT).args(about(root.to_str().unwrap(), &["apply", package, "--allow-unsigned"])))
 }
 
 /// Where a program is held: at one of so many of these calls.
@@ -277,18 +301,17 @@ const HELD_MS: u64 = 200;
 
 /// Applies, and is held at the call of this number while something else happens.
 fn apply_held<T>(
-    prepared: &Prepared,
+    update: &Update,
     root: &Path,
     (call, number): (&str, u64),
     meanwhile: impl FnOnce() -> Result<T, String>,
 ) -> Result<(Told, T), String> {
-    let package = prepared.package.to_str().unwrap();
+    let package = update.package.to_str().unwrap();
     let mut command = Command::new("strace");
     command.args(["-f", "-qq", "-o", "/dev/null", "-e"]).arg(format!("trace={call}"));
     command.arg("-e").arg(format!("inject={call}:delay_enter={}:when={number}", HELD_MS * 1000));
-    let mut child = spawn(
-        command.arg(super::SUREFOOT).args(about(root.to_str().unwrap(), &["apply", package, "--allow-unsigned"])),
-    );
+    let mut child =
+        spawn(command.arg(SUREFOOT).args(about(root.to_str().unwrap(), &["apply", package, "--allow-unsigned"])));
     wait_for_hold(&mut child);
     let answer = meanwhile();
     Ok((Told::of(child), answer?))

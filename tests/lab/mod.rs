@@ -3,31 +3,24 @@
 //! Every block that the kernel writes and every flush is recorded while the program works; states that a loss of power
 //! may leave are put on a disk, mounted by the real kernel, recovered by the program, and judged.
 //!
-//! Where the host lacks what it takes (root, FUSE, loop devices, tools), a line with SKIPPED says so.
+//! How that is done is the program's own business ([`surefoot::cli::lab`], which `crashtest --real` uses as well); what
+//! it is done to is here. Where the host lacks what it takes, a line with SKIPPED says so.
 
-mod acts;
-mod dice;
 mod faults;
-mod hunt;
-mod machine;
-mod oracle;
 mod peers;
-mod snapshot;
 mod workload;
 
-use hunt::{Hunt, Tally, Task};
-use machine::FILE_SYSTEMS;
 use std::collections::BTreeMap;
-use std::io::{BufRead as _, BufReader};
-use std::process::{Child, Command, Stdio};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use surefoot::cli::lab::{self, Act, FILE_SYSTEMS, FileSystem, Hunt, Orders, Tally, Update};
+use workload::{Prepared, WORKLOADS};
 
 pub(crate) const SUREFOOT: &str = env!("CARGO_BIN_EXE_surefoot");
-const TASK: &str = "SUREFOOT_LAB_TASK";
 const REPLAY: &str = "SUREFOOT_LAB_REPLAY";
-const RESULT: &str = "LAB RESULT ";
-const SKIPPED: &str = "SKIPPED:";
 /// A sync that is left out is found long before.
-const MISSED_SECONDS: f64 = 120.0;
+const MISSED: Duration = Duration::from_secs(120);
 /// Mounting is mostly waiting.
 const WORKERS_PER_FS: u64 = 2;
 
@@ -36,148 +29,106 @@ fn number(name: &str, default: u64) -> u64 {
 }
 
 /// How long the hunt takes: `SUREFOOT_LAB_SECONDS`.
-fn seconds() -> f64 {
-    number("SUREFOOT_LAB_SECONDS", 60) as f64
+fn time() -> Duration {
+    Duration::from_secs(number("SUREFOOT_LAB_SECONDS", 60))
 }
 
 fn seed() -> u64 {
     number("SUREFOOT_SEED", 20_261_122)
 }
 
-impl Task {
-    fn new(fs: &str, seconds: f64) -> Self {
-        Self {
-            fs: fs.to_owned(),
-            worker: 0,
-            seed: seed(),
-            seconds,
-            acts: Vec::new(),
-            workloads: Vec::new(),
-            alone: false,
-            ignored: None,
-            enough: 20,
-            faults: false,
-        }
+/// Where violations are kept.
+fn kept() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("target/lab")
+}
+
+fn orders(file_system: &'static FileSystem, updates: &[Arc<Update>]) -> Orders {
+    Orders {
+        file_system,
+        room_mib: 0,
+        updates: updates.to_vec(),
+        acts: Act::ALL.to_vec(),
+        seed: seed(),
+        worker: 0,
+        time: time(),
+        alone: false,
+        ignored: None,
+        enough: 20,
+        kept: Some(kept()),
     }
 }
 
 /// The file systems that can be tried here; the others are named with the reason.
-fn file_systems() -> Vec<&'static str> {
-    if let Some(reason) = machine::lacking() {
-        println!("{SKIPPED} the crash lab: {reason}");
+fn file_systems() -> Vec<&'static FileSystem> {
+    if let Some(reason) = lab::lacking() {
+        println!("SKIPPED: the crash lab: {reason}");
         return Vec::new();
     }
-    let missing = |fs: &&machine::Fs| match fs.missing() {
+    let missing = |fs: &&FileSystem| match fs.missing() {
         Some(reason) => {
-            println!("{SKIPPED} the crash lab on {}: {reason}", fs.name);
+            println!("SKIPPED: the crash lab on {}: {reason}", fs.name);
             false
         }
         None => true,
     };
-    FILE_SYSTEMS.iter().filter(missing).map(|fs| fs.name).collect()
+    FILE_SYSTEMS.iter().filter(missing).collect()
 }
 
-/// Starts a process of its own mount namespace that does one task.
-fn start(variable: &str, value: &str) -> Child {
-    let program = std::env::current_exe().unwrap();
-    Command::new("unshare")
-        .args(["--mount", "--propagation", "private"])
-        .arg(program)
-        .args(["lab::worker", "--exact", "--ignored", "--nocapture", "--test-threads=1"])
-        .env(variable, value)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap()
+/// Prepares these workloads, all if none is named.
+fn prepare(scratch: &Path, names: &[&str]) -> Vec<Prepared> {
+    let wanted = WORKLOADS.iter().filter(|workload| names.is_empty() || names.contains(&workload.name));
+    wanted.map(|workload| Prepared::new(workload, scratch)).collect()
 }
 
-/// Does all tasks at once; gives the tallies of those that this host can do. What the workers say is said.
-fn work(tasks: &[Task]) -> Vec<(Task, Tally)> {
-    let workers: Vec<Child> = tasks.iter().map(|task| start(TASK, &serde_json::to_string(task).unwrap())).collect();
-    let follow = |(mut worker, task): (Child, Task)| {
-        std::thread::spawn(move || {
-            let (mut tally, mut skipped) = (None, false);
-            for line in BufReader::new(worker.stdout.take().unwrap()).lines() {
-                let line = line.unwrap();
-                if let Some((_, result)) = line.split_once(RESULT) {
-                    tally = serde_json::from_str(result).ok();
-                } else {
-                    skipped |= line.starts_with(SKIPPED);
-                    say(&line);
-                }
-            }
-            let status = worker.wait().unwrap();
-            assert!(status.success(), "a worker on {} failed: {status}", task.fs);
-            assert!(skipped || tally.is_some(), "a worker on {} ended without a result", task.fs);
-            tally.map(|tally| (task, tally))
-        })
-    };
-    let followers: Vec<_> = workers.into_iter().zip(tasks.to_vec()).map(follow).collect();
-    followers.into_iter().filter_map(|follower| follower.join().unwrap()).collect()
+fn updates(prepared: &[Prepared]) -> Vec<Arc<Update>> {
+    prepared.iter().map(|prepared| prepared.update.clone()).collect()
 }
 
-/// Judges a state that was kept once more: is it as it should be?
-fn replay(id: &str) -> bool {
-    let mut worker = start(REPLAY, id);
-    let mut fine = None;
-    for line in BufReader::new(worker.stdout.take().unwrap()).lines() {
-        let line = line.unwrap();
-        match line.strip_prefix(RESULT) {
-            Some(result) => fine = Some(result == "fine"),
-            None => say(&line),
-        }
-    }
-    worker.wait().unwrap();
-    fine.expect("a state that was kept can be judged")
-}
-
-/// Says what a worker says, but not what its test harness does.
-fn say(line: &str) {
-    if !(line.is_empty() || line == "ok" || ["running ", "test "].iter().any(|start| line.starts_with(start))) {
-        println!("{line}");
-    }
-}
-
-#[test]
-#[ignore = "a process of the lab"]
-fn worker() {
-    // The harness has begun a line.
-    println!();
-    if let Ok(task) = std::env::var(TASK) {
-        let task: Task = serde_json::from_str(&task).unwrap();
-        let (fs, faults) = (task.fs.clone(), task.faults);
-        let hunt = match Hunt::new(task) {
-            Ok(hunt) => hunt,
-            Err(reason) => return println!("{SKIPPED} the crash lab on {fs}: {reason}"),
+/// Does all tasks at once, each in a thread of its own, and gives what came of them.
+fn work<T: Send>(tasks: Vec<Orders>, what: impl Fn(Orders) -> Result<T, String> + Sync) -> Vec<(Orders, T)> {
+    std::thread::scope(|scope| {
+        let what = &what;
+        let start = |orders: Orders| (orders.clone(), scope.spawn(move || what(orders)));
+        let workers: Vec<_> = tasks.into_iter().map(start).collect();
+        let end = |(orders, worker): (Orders, std::thread::ScopedJoinHandle<'_, Result<T, String>>)| {
+            let done = worker.join().unwrap();
+            let done = done.unwrap_or_else(|error| panic!("a worker on {}: {error}", orders.file_system.name));
+            (orders, done)
         };
-        let tally =
-            if faults { Tally { ended: hunt.faults().unwrap(), ..Tally::default() } } else { hunt.run().unwrap() };
-        println!("{RESULT}{}", serde_json::to_string(&tally).unwrap());
-    } else if let Ok(id) = std::env::var(REPLAY) {
-        let fs = id.split('.').next().unwrap();
-        let fine = Hunt::new(Task::new(fs, 600.0)).unwrap().replay(&id).unwrap();
-        println!("{RESULT}{}", if fine { "fine" } else { "violation" });
-    }
+        workers.into_iter().map(end).collect()
+    })
+}
+
+fn hunt(orders: Orders) -> Result<Tally, String> {
+    Hunt::new(orders)?.run()
+}
+
+/// Judges a state that was kept once more: what is wrong with it?
+fn replay(state: &str) -> Vec<String> {
+    let scratch = tempfile::tempdir().unwrap();
+    let mut parts = state.split('.');
+    let fs = FileSystem::named(parts.next().unwrap()).expect("the name begins with a file system");
+    let prepared = prepare(scratch.path(), &[parts.next().expect("then comes a workload")]);
+    let update = prepared[0].update.clone();
+    let again = |orders| Hunt::new(orders)?.replay(&update, state);
+    work(vec![orders(fs, &[])], again).pop().unwrap().1
 }
 
 /// The promise, on every file system: `SUREFOOT_LAB_SECONDS` of it, or one state again with `SUREFOOT_LAB_REPLAY`.
 #[test]
 fn no_state_of_a_real_file_system_is_mixed() {
-    if let Ok(id) = std::env::var(REPLAY) {
-        match machine::lacking() {
-            Some(reason) => println!("{SKIPPED} the crash lab: {reason}"),
-            None => assert!(replay(&id), "{id} is a violation"),
-        }
-        return;
-    }
     let systems = file_systems();
-    let tasks: Vec<Task> = systems
-        .iter()
-        .flat_map(|fs| (0..WORKERS_PER_FS).map(|worker| Task { worker, ..Task::new(fs, seconds()) }))
-        .collect();
-    let mut tallies: BTreeMap<String, Tally> = BTreeMap::new();
-    for (task, tally) in work(&tasks) {
-        tallies.entry(task.fs.clone()).or_default().add(&tally);
+    if let Some(state) = std::env::var(REPLAY).ok().filter(|_| !systems.is_empty()) {
+        return assert_eq!(replay(&state), [""; 0], "{state} is a violation");
+    }
+    let scratch = tempfile::tempdir().unwrap();
+    let updates = updates(&prepare(scratch.path(), &[]));
+    let workers = |fs| (0..WORKERS_PER_FS).map(move |worker| (fs, worker));
+    let tasks = systems.into_iter().flat_map(workers);
+    let tasks = tasks.map(|(fs, worker)| Orders { worker, ..orders(fs, &updates) }).collect();
+    let mut tallies: BTreeMap<&str, Tally> = BTreeMap::new();
+    for (orders, tally) in work(tasks, hunt) {
+        tallies.entry(orders.file_system.name).or_default().add(&tally);
     }
     let mut all = Tally::default();
     for (fs, tally) in &tallies {
@@ -186,9 +137,9 @@ fn no_state_of_a_real_file_system_is_mixed() {
     }
     if !tallies.is_empty() {
         print("all", &all);
-        println!("{} seconds, seed {}", seconds(), seed());
+        println!("{} seconds, seed {}", time().as_secs(), seed());
     }
-    assert_eq!(all.violations, 0, "seed {}", seed());
+    assert!(all.found.is_empty(), "seed {}: {:#?}: SUREFOOT_LAB_REPLAY=STATE shows it again", seed(), all.found);
     for (fs, tally) in &tallies {
         assert!(tally.states > 0 && tally.ended("old") > 0 && tally.ended("new") > 0, "{fs}: {tally:?}");
     }
@@ -198,74 +149,131 @@ fn no_state_of_a_real_file_system_is_mixed() {
 #[test]
 fn a_fault_of_a_real_file_system_ends_old_new_or_stated() {
     let systems = file_systems();
+    let scratch = tempfile::tempdir().unwrap();
+    let prepared = prepare(scratch.path(), &["mixed"]).remove(0);
     // Both kinds of ext4 fail alike.
-    let tasks: Vec<Task> = systems
-        .iter()
-        .filter(|fs| **fs != "ext4-writeback")
-        .map(|fs| Task { faults: true, ..Task::new(fs, seconds() / 4.0) })
-        .collect();
-    for (task, tally) in work(&tasks) {
-        println!("{}: {:#?}", task.fs, tally.ended);
+    let systems = systems.into_iter().filter(|fs| fs.name != "ext4-writeback");
+    let tasks = systems.map(|fs| Orders { time: time() / 4, ..orders(fs, &[]) }).collect();
+    for (orders, ended) in work(tasks, |orders| faults::hunt(orders, &prepared)) {
+        let name = orders.file_system.name;
+        println!("{name}: {ended:#?}");
         for fault in faults::FAULTS {
-            assert!(tally.ended.keys().any(|end| end.starts_with(fault)), "{}: {fault} was not tried", task.fs);
+            assert!(ended.keys().any(|end| end.starts_with(fault)), "{name}: {fault} was not tried");
         }
-        assert!(tally.ended.keys().any(|end| !end.ends_with(": done")), "{}: no fault was felt", task.fs);
+        assert!(ended.keys().any(|end| !end.ends_with(": done")), "{name}: no fault was felt");
     }
 }
 
 /// The lab can fail: with calls that are not made but reported as done it finds what is broken, on every file system.
 #[test]
 fn a_sync_that_is_not_made_is_missed() {
-    let task = |fs: &str, call: &str, worker| Task {
+    let systems = file_systems();
+    let scratch = tempfile::tempdir().unwrap();
+    let updates = updates(&prepare(scratch.path(), &["replace", "add-remove", "swap", "mixed"]));
+    let task = |fs, call: &str, worker| Orders {
         worker,
         // What somebody else syncs may make up for it.
         alone: call == "fdatasync",
         ignored: Some(format!("{call}:retval=0")),
-        acts: ["confirm", "undo", "backward"].map(str::to_owned).into(),
-        workloads: ["replace", "add-remove", "swap", "mixed"].map(str::to_owned).into(),
+        acts: vec![Act::Confirm, Act::Undo, Act::Backward],
+        time: MISSED,
         enough: 2,
-        ..Task::new(fs, MISSED_SECONDS)
+        ..orders(fs, &updates)
     };
-    let systems = file_systems();
-    let tasks: Vec<Task> = systems.iter().flat_map(|fs| [task(fs, "syncfs", 0), task(fs, "fdatasync", 1)]).collect();
-    for (task, tally) in work(&tasks) {
-        let (fs, ignored) = (&task.fs, task.ignored.as_deref().unwrap_or_default());
+    let tasks = systems.into_iter().flat_map(|fs| [task(fs, "syncfs", 0), task(fs, "fdatasync", 1)]).collect();
+    for (orders, tally) in work(tasks, hunt) {
+        let (fs, ignored) = (orders.file_system.name, orders.ignored.unwrap_or_default());
         print(&format!("{fs} with {ignored}"), &tally);
-        assert!(tally.violations > 0, "{fs}: {ignored} is missed by nobody, seed {}", seed());
+        let found = tally.found.first();
+        let found = found.unwrap_or_else(|| panic!("{fs}: {ignored} is missed by nobody, seed {}", seed()));
+        println!("  {}: {}", found.state, found.message);
         // Each can be seen again.
-        assert!(!replay(&tally.found[0]), "{} was a violation, and is none", tally.found[0]);
-        for id in &tally.found {
-            let _ = std::fs::remove_dir_all(hunt::kept().join(id.rsplit_once(".c").unwrap().0));
+        assert!(!replay(&found.state).is_empty(), "{} was a violation, and is none", found.state);
+        for found in &tally.found {
+            let _ = std::fs::remove_dir_all(kept().join(found.state.rsplit_once(".c").unwrap().0));
         }
     }
+}
+
+/// Runs `crashtest --real` on a package of these tests: its exit code, and what it tells.
+fn crashtest(prepared: &Prepared, path: &str, rest: &[&str]) -> (Option<i32>, Vec<serde_json::Value>) {
+    let base = prepared.new_tree.with_file_name("old");
+    let mut command = std::process::Command::new(SUREFOOT);
+    command.args(["--json", "crashtest"]).arg(&prepared.update.package).arg("--base").arg(base).args(rest);
+    let output = command.env("PATH", path).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    (output.status.code(), text.lines().map(|line| serde_json::from_str(line).unwrap()).collect())
+}
+
+/// The same for whoever ships packages.
+#[test]
+fn a_package_is_tried_on_every_file_system() {
+    let systems = file_systems();
+    let scratch = tempfile::tempdir().unwrap();
+    let path = std::env::var("PATH").unwrap();
+    let seconds = (time().as_secs() / 8).max(4).to_string();
+    for (kind, workload) in [("ext4", "replace"), ("xfs", "mixed"), ("btrfs", "add-remove")] {
+        let tried = systems.iter().filter(|fs| fs.kind == kind).count();
+        if tried == 0 {
+            continue;
+        }
+        let prepared = prepare(scratch.path(), &[workload]).remove(0);
+        let (code, told) = crashtest(&prepared, &path, &["--real", kind, "--seconds", &seconds]);
+        assert_eq!(code, Some(0), "{kind}: {told:#?}");
+        let systems = told.iter().filter(|object| object["type"] == "file-system");
+        assert_eq!(systems.count(), tried, "{told:#?}");
+        let answer = told.last().unwrap();
+        println!("crashtest --real {kind}: {answer}");
+        assert!(answer["states"].as_u64().unwrap() > 10, "{answer}");
+        assert!(
+            answer["ended"]["old"].as_u64().unwrap() > 0 && answer["ended"]["new"].as_u64().unwrap() > 0,
+            "{answer}"
+        );
+    }
+}
+
+/// A disk that lies is found out by it, too, and what was kept is judged again.
+#[test]
+fn what_a_lying_disk_does_to_a_package_is_told_and_can_be_seen_again() {
+    let scratch = tempfile::tempdir().unwrap();
+    let prepared = prepare(scratch.path(), &["replace"]).remove(0);
+    // Where something is missing, that is what is told.
+    let (code, told) = crashtest(&prepared, "/nowhere", &["--real", "ext4"]);
+    assert_eq!((code, &told.last().unwrap()["code"]), (Some(1), &"unsupported.lab".into()), "{told:#?}");
+    if !file_systems().iter().any(|fs| fs.kind == "ext4") {
+        return;
+    }
+    let path = std::env::var("PATH").unwrap();
+    let kept = scratch.path().join("kept");
+    let lab = ["--real", "ext4", "--keep", kept.to_str().unwrap()];
+    let (code, told) = crashtest(&prepared, &path, &[&lab[..], &["--ignore-sync", "0"]].concat());
+    assert_eq!((code, &told.last().unwrap()["code"]), (Some(1), &"crashtest.violation".into()), "{told:#?}");
+    let found = told.iter().find_map(|object| object["found"].as_array()?.first());
+    let state = found.unwrap()["state"].as_str().unwrap();
+    let (code, told) = crashtest(&prepared, &path, &[&lab[..], &["--replay", state]].concat());
+    assert_eq!((code, &told.last().unwrap()["code"]), (Some(1), &"crashtest.violation".into()), "{told:#?}");
 }
 
 /// Others who update trees, in the same lab: for the record.
 #[test]
 fn peers_leave_trees_that_are_neither_old_nor_new() {
-    let tasks: Vec<Task> = file_systems()
-        .iter()
-        .flat_map(|fs| ["rsync", "naive"].map(|act| (fs, act)))
-        .filter(|(_, act)| {
-            let here = *act != "rsync" || machine::is_program("rsync");
-            if !here {
-                println!("{SKIPPED} the peer rsync: it is not installed");
-            }
-            here
-        })
-        .map(|(fs, act)| Task {
-            acts: vec![act.to_owned()],
-            workloads: vec!["everyday".to_owned()],
-            ..Task::new(fs, seconds() / 4.0)
-        })
-        .collect();
-    for (task, tally) in work(&tasks) {
-        let (raw, again) = (tally.ended("raw"), tally.ended("after running it again"));
-        println!(
-            "{} on {}: neither old nor new in {raw} of {} states, not new in {again} after running it again",
-            task.acts[0], task.fs, tally.states
-        );
-        assert!(raw > 0, "{} on {}: {tally:?}", task.acts[0], task.fs);
+    let systems = file_systems();
+    let scratch = tempfile::tempdir().unwrap();
+    let prepared = prepare(scratch.path(), &["everyday"]).remove(0);
+    for peer in ["rsync", "naive"] {
+        if peer == "rsync" && !lab::is_program(peer) {
+            println!("SKIPPED: the peer rsync: it is not installed");
+            continue;
+        }
+        let tasks = systems.iter().map(|fs| Orders { time: time() / 4, ..orders(fs, &[]) }).collect();
+        for (orders, [states, raw, again]) in work(tasks, |orders| peers::hunt(orders, &prepared, peer)) {
+            let name = orders.file_system.name;
+            println!(
+                "{peer} on {name}: neither old nor new in {raw} of {states} states, not new in {again} after running \
+                 it again"
+            );
+            assert!(raw > 0, "{peer} on {name}: {states} states");
+        }
     }
 }
 
@@ -281,6 +289,6 @@ fn print(name: &str, tally: &Tally) {
         tally.nested,
         tally.futures,
         tally.ended,
-        tally.violations
+        tally.found.len()
     );
 }

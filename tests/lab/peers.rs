@@ -1,12 +1,65 @@
 //! Other ways to update a tree, for the record.
 
-use std::collections::BTreeSet;
+use super::workload::Prepared;
+use std::collections::{BTreeSet, HashSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use surefoot::cli::lab::{Hunt, Orders, Snapshot, Start, run};
+use surefoot::crashtest::blockdev::Budget;
 
-pub(super) const FROM: &str = "SUREFOOT_LAB_FROM";
-pub(super) const TO: &str = "SUREFOOT_LAB_TO";
+const FROM: &str = "SUREFOOT_LAB_FROM";
+const TO: &str = "SUREFOOT_LAB_TO";
+/// Each call that changes something is held up so long.
+const HELD_UP: &str = "inject=%file,write,copy_file_range:delay_exit=400";
+
+/// Records what a peer does and cuts it until the time is over: how many states there were, how many of them were
+/// neither old nor new, and how many were not new after it had run once more.
+pub(super) fn hunt(orders: Orders, prepared: &Prepared, peer: &str) -> Result<[u64; 3], String> {
+    let (update, fs, seed) = (prepared.update.clone(), orders.file_system, orders.seed);
+    let mut hunt = Hunt::new(orders)?;
+    let start = hunt.start(&update, Start::Plain)?;
+    let command = command(peer, &prepared.new_tree, &hunt.machine.root());
+    let words: Vec<&str> = command.iter().map(String::as_str).collect();
+    let traced =
+        [&["-f", "-qq", "-o", "/dev/null", "-e", "trace=%file,write,copy_file_range", "-e", HELD_UP], &words[..]];
+    let mut counts = [0; 3];
+    for round in 0.. {
+        if hunt.is_over() {
+            break;
+        }
+        let recording = hunt.record(&start, seed + round, |_| run("strace", &traced.concat()).map(drop))?;
+        let mut seen = HashSet::new();
+        for cut in recording.cuts(&Budget { seed: seed + round, most: 120 }) {
+            let (image, hash) = recording.image(&cut);
+            if hunt.is_over() || !seen.insert(hash) {
+                continue;
+            }
+            hunt.machine.load(image)?;
+            hunt.machine.mount(fs)?;
+            let tree = || Snapshot::of(&hunt.machine.root(), update.times);
+            let whole = tree().is_ok_and(|tree| tree == update.old || tree == update.new);
+            // It may fail on what it finds; then the tree is what counts.
+            let _ = run(words[0], &words[1..]);
+            let repaired = tree().is_ok_and(|tree| tree == update.new);
+            counts = [counts[0] + 1, counts[1] + u64::from(!whole), counts[2] + u64::from(!repaired)];
+            hunt.machine.unmount()?;
+        }
+    }
+    Ok(counts)
+}
+
+/// The command of a peer.
+fn command(peer: &str, new_tree: &Path, root: &Path) -> Vec<String> {
+    let text = |path: &Path| path.to_str().unwrap().to_owned();
+    if peer == "rsync" {
+        return vec!["rsync".into(), "-aHX".into(), "--delete".into(), format!("{}/", text(new_tree)), text(root)];
+    }
+    let program = std::env::current_exe().unwrap();
+    let paths = [format!("{FROM}={}", text(new_tree)), format!("{TO}={}", text(root))];
+    let arguments = ["lab::peers::naive_updater", "--exact", "--ignored", "--nocapture"].map(str::to_owned);
+    [&["env".to_owned()][..], &paths, &[text(&program)], &arguments].concat()
+}
 
 /// The updater that everybody writes first: each file under a temporary name, then renamed over the old one.
 #[test]

@@ -1,13 +1,17 @@
 //! What is updated: pairs of small trees, each of which has something to tell.
 
-use super::machine::run;
-use super::snapshot::Snapshot;
+use super::SUREFOOT;
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, XattrFlags};
 use std::fs;
 use std::hash::{DefaultHasher, Hasher as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use surefoot::cli::lab::{Snapshot, Update, about, run};
+
+const FROM: &str = "1.0.0";
+const TO: &str = "2.0.0";
 
 /// A tree and what becomes of it.
 pub(super) struct Workload {
@@ -37,10 +41,6 @@ pub(super) const WORKLOADS: [Workload; 11] = [
 ];
 
 impl Workload {
-    pub(super) fn named(name: &str) -> Option<&'static Self> {
-        WORKLOADS.iter().find(|workload| workload.name == name)
-    }
-
     /// Builds one of its trees in an empty directory.
     pub(super) fn build(&self, root: &Path, version: usize) {
         fs::create_dir_all(root).unwrap();
@@ -50,17 +50,15 @@ impl Workload {
     }
 }
 
-/// A workload with its trees and its package.
+/// The trees of a workload, the new one for peers, and what becomes of the old one.
 pub(super) struct Prepared {
-    pub(super) workload: &'static Workload,
     pub(super) new_tree: PathBuf,
-    pub(super) package: PathBuf,
-    pub(super) old: Snapshot,
-    pub(super) new: Snapshot,
+    pub(super) update: Arc<Update>,
 }
 
 impl Prepared {
-    pub(super) fn new(workload: &'static Workload, scratch: &Path) -> Result<Self, String> {
+    /// Builds trees and package below a directory.
+    pub(super) fn new(workload: &'static Workload, scratch: &Path) -> Self {
         let directory = scratch.join(workload.name);
         let trees = [0, 1].map(|version| {
             let tree = directory.join(["old", "new"][version]);
@@ -69,17 +67,35 @@ impl Prepared {
         });
         let package = directory.join("package");
         let [old, new] = trees.each_ref().map(|tree| tree.to_str().unwrap());
-        let mut arguments = vec!["-q", "build", old, new, "--from", "1.0.0", "--to", "2.0.0", "--no-prove", "-o"];
+        let mut arguments = vec!["-q", "build", old, new, "--from", FROM, "--to", TO, "--no-prove", "-o"];
         arguments.push(package.to_str().unwrap());
         arguments.extend(workload.times.then_some("--mtime"));
-        run(super::SUREFOOT, &arguments)?;
-        let snapshot = |tree| Snapshot::of(tree, workload.times);
-        let (old, new) = (snapshot(&trees[0])?, snapshot(&trees[1])?);
-        if old == new || old.paths() < 2 {
-            return Err(format!("{}: nothing to do", workload.name));
-        }
+        run(SUREFOOT, &arguments).unwrap();
+        let [old, new] = trees.each_ref().map(|tree| Snapshot::of(tree, workload.times).unwrap());
+        assert!(old != new && old.paths() > 1, "{}: nothing to do", workload.name);
+        let take = |root: &Path| {
+            let mut arguments = about(root.to_str().unwrap(), &["init", "--version", FROM]);
+            arguments.extend(workload.times.then_some("--mtime"));
+            run(SUREFOOT, &arguments).map(drop)
+        };
+        let update = Update {
+            name: workload.name.to_owned(),
+            program: SUREFOOT.into(),
+            package,
+            from: FROM.to_owned(),
+            to: TO.to_owned(),
+            old,
+            new,
+            times: workload.times,
+            whole: true,
+            build: Box::new(|root| {
+                workload.build(root, 0);
+                Ok(())
+            }),
+            take: Box::new(take),
+        };
         let [_, new_tree] = trees;
-        Ok(Self { workload, new_tree, package, old, new })
+        Self { new_tree, update: Arc::new(update) }
     }
 }
 

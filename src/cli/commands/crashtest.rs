@@ -2,6 +2,7 @@
 
 mod drawing;
 mod page;
+mod real;
 
 use crate::cli::args::Crashtest;
 use crate::cli::files::{Draft, failed, open_package};
@@ -93,7 +94,11 @@ struct Summary {
 }
 
 pub(super) fn run(asked: &Crashtest, output: &Output) -> Result<(), Error> {
-    let (scenario, tested, cost) = prepare(asked, output)?;
+    let chosen = choose(asked, output)?;
+    if !asked.real.is_empty() {
+        return real::run(asked, chosen, output);
+    }
+    let (scenario, tested, cost) = prepare(asked, chosen)?;
     let profiles = if asked.profile.is_empty() {
         Profile::ATOMIC.to_vec()
     } else {
@@ -121,8 +126,22 @@ pub(super) fn run(asked: &Crashtest, output: &Output) -> Result<(), Error> {
 /// What one run and its judgement cost, about, in units of a small update; and what is afforded if nobody says.
 const AFFORDED: u64 = 500_000;
 
-/// The scenario on a simulated disk: only what the package touches is copied.
-fn prepare(asked: &Crashtest, output: &Output) -> Result<(Scenario, Tested, u64), Error> {
+/// A package and a base, and what the one touches of the other.
+struct Chosen {
+    base: OsVfs,
+    old: Manifest,
+    /// What it becomes, if the package fits it.
+    new: Option<Manifest>,
+    /// The digest of that.
+    target: Digest,
+    from: String,
+    to: String,
+    paths: BTreeSet<TreePath>,
+    /// Bytes of these paths, before and after.
+    size: u64,
+}
+
+fn choose(asked: &Crashtest, output: &Output) -> Result<Chosen, Error> {
     let package = Package::open(open_package(&asked.package)?)?.accept_unsigned()?;
     let promise = package.promise().clone();
     drop(package);
@@ -167,6 +186,13 @@ fn prepare(asked: &Crashtest, output: &Output) -> Result<(Scenario, Tested, u64)
     let held =
         |tree: &Manifest| -> u64 { paths.iter().filter_map(|path| tree.get(path)).map(|node| node.kind.size()).sum() };
     let size = held(&old) + new.as_ref().map_or(0, held);
+    let (target, to) = (promise.head().target, promise.head().to.clone());
+    Ok(Chosen { base, old, new, target, from, to, paths, size })
+}
+
+/// The scenario on a simulated disk: only what the package touches is copied.
+fn prepare(asked: &Crashtest, chosen: Chosen) -> Result<(Scenario, Tested, u64), Error> {
+    let Chosen { base, old, new, target, from, to, paths, size } = chosen;
     if size > limits::CRASHTEST_BYTES {
         let most = bytes(limits::CRASHTEST_BYTES);
         let what = format!("the package touches {}, and a crash test takes at most {most}", bytes(size));
@@ -183,13 +209,13 @@ fn prepare(asked: &Crashtest, output: &Output) -> Result<(Scenario, Tested, u64)
     };
     let scenario = Scenario::new(&disk, &from, &old, open)?;
     if new.is_some() {
-        require_new(&scenario, promise.head().target, &paths)?;
+        require_new(&scenario, target, &paths)?;
     }
     let tested = Tested {
         package: asked.package.display().to_string(),
         base: asked.base.display().to_string(),
         from,
-        to: promise.head().to.clone(),
+        to,
         entries: old.entries().len(),
         touched: paths.len(),
         seed: asked.seed,

@@ -1,8 +1,9 @@
 //! What is done while the disk records, and what may be expected after a loss of power in the middle of it.
 
-use super::dice::Dice;
+use super::Update;
 use super::machine::{Machine, run};
-use super::workload::Prepared;
+use crate::crashtest::Promise;
+use crate::vfs::sim::Dice;
 use rustix::fs::{Mode, OFlags};
 use std::fs;
 use std::io::Write as _;
@@ -12,44 +13,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-/// What somebody was told, and may rely on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Promise {
-    /// Nothing yet: old or new.
-    Nothing,
-    /// It is new, on trial.
-    Trial,
-    /// It is new for ever.
-    New,
-    /// It was new, or on trial; going back has begun.
-    GoingBack,
-    /// It is old for ever.
-    Old,
+/// What was promised, as it is noted in a recording.
+pub(super) fn mark(promise: Promise) -> String {
+    format!("{promise:?}")
 }
 
-impl Promise {
-    const ALL: [Self; 5] = [Self::Nothing, Self::Trial, Self::New, Self::GoingBack, Self::Old];
-
-    /// As it was noted in a recording.
-    pub(super) fn of(mark: Option<&str>) -> Self {
-        let find = |mark: &str| Self::ALL.into_iter().find(|promise| promise.name() == mark);
-        mark.and_then(find).unwrap_or(Self::Nothing)
-    }
-
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::Nothing => "nothing",
-            Self::Trial => "trial",
-            Self::New => "new",
-            Self::GoingBack => "going-back",
-            Self::Old => "old",
-        }
-    }
+/// What such a note says; without one nothing was promised.
+pub(super) fn promise(noted: Option<&str>) -> Promise {
+    let all = [Promise::Trial, Promise::New, Promise::GoingBack, Promise::Old];
+    all.into_iter().find(|promise| noted == Some(&mark(*promise))).unwrap_or(Promise::Nothing)
 }
 
 /// What is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Act {
+pub enum Act {
     /// Apply; a crash half-way leads forward.
     Apply,
     /// Apply; a crash half-way leads back.
@@ -64,17 +41,15 @@ pub(super) enum Act {
     Killed,
     /// The same, and recovery leads back.
     KilledBack,
-    /// A peer: rsync.
-    Rsync,
-    /// A peer: one file after the other, each by rename.
-    Naive,
 }
 
-pub(super) const ACTS: [Act; 7] =
-    [Act::Apply, Act::Backward, Act::Confirm, Act::Reject, Act::Undo, Act::Killed, Act::KilledBack];
-
 impl Act {
-    pub(super) fn name(self) -> &'static str {
+    /// All of them.
+    pub const ALL: [Self; 7] =
+        [Self::Apply, Self::Backward, Self::Confirm, Self::Reject, Self::Undo, Self::Killed, Self::KilledBack];
+
+    /// What it is called in the names of states.
+    pub fn name(self) -> &'static str {
         match self {
             Self::Apply => "apply",
             Self::Backward => "backward",
@@ -83,24 +58,18 @@ impl Act {
             Self::Undo => "undo",
             Self::Killed => "killed",
             Self::KilledBack => "killed-back",
-            Self::Rsync => "rsync",
-            Self::Naive => "naive",
         }
     }
 
-    pub(super) fn named(name: &str) -> Option<Self> {
-        ACTS.into_iter().chain([Self::Rsync, Self::Naive]).find(|act| act.name() == name)
-    }
-
-    pub(super) fn is_peer(self) -> bool {
-        matches!(self, Self::Rsync | Self::Naive)
+    /// The one of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|act| act.name() == name)
     }
 
     /// What the disk holds before.
     pub(super) fn start(self) -> Start {
         match self {
             Self::Undo => Start::Updated,
-            Self::Rsync | Self::Naive => Start::Plain,
             _ => Start::Old,
         }
     }
@@ -108,7 +77,7 @@ impl Act {
 
 /// What a disk holds at the beginning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Start {
+pub enum Start {
     /// The old tree, under nobody's care.
     Plain,
     /// The old tree.
@@ -134,7 +103,7 @@ const CHANGING: &str = "?open,openat,?openat2,write,pwrite64,?rename,renameat,re
                         fchownat,utimensat,setxattr,fsetxattr,lsetxattr,ftruncate,fallocate,copy_file_range";
 
 /// Runs a program under a tracer that holds it up; the answer is its exit code, none if it was killed.
-pub(super) fn traced(manner: &Manner, program: &str, arguments: &[&str]) -> Result<Option<i32>, String> {
+pub(super) fn traced(manner: &Manner, program: &Path, arguments: &[&str]) -> Result<Option<i32>, String> {
     let mut command = Command::new("strace");
     command.args(["-f", "-qq", "-o", "/dev/null"]);
     let mut calls = vec![CHANGING.to_owned()];
@@ -153,12 +122,12 @@ pub(super) fn traced(manner: &Manner, program: &str, arguments: &[&str]) -> Resu
         // strace dies as the program died.
         None => Ok(None),
         Some(code) if code > 128 => Ok(None),
-        Some(code) => Err(format!("{program} {}: exit code {code}: {told}", arguments.join(" "))),
+        Some(code) => Err(format!("{} {}: exit code {code}: {told}", program.display(), arguments.join(" "))),
     }
 }
 
 /// The arguments of every command about this tree.
-pub(super) fn about<'a>(root: &'a str, rest: &[&'a str]) -> Vec<&'a str> {
+pub fn about<'a>(root: &'a str, rest: &[&'a str]) -> Vec<&'a str> {
     [&["--root", root, "--json", "-q"], rest].concat()
 }
 
@@ -166,15 +135,15 @@ pub(super) fn about<'a>(root: &'a str, rest: &[&'a str]) -> Vec<&'a str> {
 pub(super) fn perform(
     act: Act,
     machine: &Machine,
-    prepared: &Prepared,
+    update: &Update,
     manner: &Manner,
     dice: &mut Dice,
 ) -> Result<(), String> {
-    let root = machine.root().to_str().unwrap().to_owned();
-    let package = prepared.package.to_str().unwrap();
-    let surefoot = |manner: &Manner, rest: &[&str]| traced(manner, super::SUREFOOT, &about(&root, rest));
-    let told = |promise: Promise| machine.disk.mark(promise.name());
-    let apply = |rest: &[&str]| surefoot(manner, &[&["apply", package, "--allow-unsigned"], rest].concat());
+    let root = text(&machine.root())?;
+    let package = text(&update.package)?;
+    let surefoot = |manner: &Manner, rest: &[&str]| traced(manner, &update.program, &about(&root, rest));
+    let told = |promise: Promise| machine.disk.mark(&mark(promise));
+    let apply = |rest: &[&str]| surefoot(manner, &[&APPLY, &[package.as_str()][..], rest].concat());
     match act {
         Act::Apply | Act::Backward => {
             let way = if act == Act::Apply { "forward" } else { "backward" };
@@ -204,39 +173,36 @@ pub(super) fn perform(
             let mut killed = manner.clone();
             killed.killed = Some(format!("{call}:signal=KILL:when={}", 1 + dice.below(most)));
             let way = if act == Act::Killed { "forward" } else { "backward" };
-            let apply = ["apply", package, "--allow-unsigned", "--on-interrupt", way];
+            let apply = [&APPLY, &[package.as_str(), "--on-interrupt", way][..]].concat();
             if surefoot(&killed, &apply)?.is_some() {
                 told(Promise::New);
             }
             surefoot(manner, &["recover"])?;
-            let status = status(&root)?;
-            told(if status["version"] == "1.0.0" { Promise::Old } else { Promise::New });
-        }
-        Act::Rsync | Act::Naive => {
-            let (program, arguments) = peer(act, &prepared.new_tree, &machine.root());
-            traced(manner, &program, &arguments.iter().map(String::as_str).collect::<Vec<_>>())?;
+            let status = status(update, &root)?;
+            told(if status["version"] == *update.from { Promise::Old } else { Promise::New });
         }
     }
     Ok(())
 }
 
+/// The beginning of an update. Whether it may go back to an older version is not what is tested.
+pub(super) const APPLY: [&str; 3] = ["apply", "--allow-unsigned", "--allow-downgrade"];
+
+/// Applies a package to a tree under care.
+pub fn apply(program: &Path, root: &Path, package: &Path) -> Result<(), String> {
+    let (root, package) = (text(root)?, text(package)?);
+    run(program, &about(&root, &[&APPLY, &[package.as_str()][..]].concat())).map(drop)
+}
+
 /// What is installed, as the program tells it.
-pub(super) fn status(root: &str) -> Result<serde_json::Value, String> {
-    let text = run(super::SUREFOOT, &about(root, &["status"]))?;
+pub(super) fn status(update: &Update, root: &str) -> Result<serde_json::Value, String> {
+    let text = run(&update.program, &about(root, &["status"]))?;
     serde_json::from_str(&text).map_err(|error| format!("{text}: {error}"))
 }
 
-/// The command of a peer.
-pub(super) fn peer(act: Act, new_tree: &Path, root: &Path) -> (String, Vec<String>) {
-    let text = |path: &Path| path.to_str().unwrap().to_owned();
-    if act == Act::Rsync {
-        let arguments = ["-aHX".to_owned(), "--delete".to_owned(), format!("{}/", text(new_tree)), text(root)];
-        return ("rsync".to_owned(), arguments.into());
-    }
-    let program = std::env::current_exe().unwrap();
-    let arguments = ["lab::peers::naive_updater", "--exact", "--ignored", "--nocapture"].map(str::to_owned);
-    let paths = [format!("{}={}", super::peers::FROM, text(new_tree)), format!("{}={}", super::peers::TO, text(root))];
-    ("env".to_owned(), paths.into_iter().chain([text(&program)]).chain(arguments).collect())
+/// A path as an argument.
+pub(super) fn text(path: &Path) -> Result<String, String> {
+    path.to_str().map(str::to_owned).ok_or_else(|| format!("{}: a path that is no text", path.display()))
 }
 
 /// Somebody else on the same file system, who writes and syncs, so that journal commits fall into the middle.
@@ -251,7 +217,6 @@ impl Stirrer {
         let stopped = stop.clone();
         let pause_us = 500 << dice.below(6);
         let thread = std::thread::spawn(move || {
-            fs::create_dir_all(&directory).unwrap();
             while !stopped.load(Ordering::Relaxed) {
                 // A full or failing disk is the business of others.
                 let _ = stir(&directory, &mut dice);
@@ -272,6 +237,7 @@ impl Drop for Stirrer {
 }
 
 fn stir(directory: &Path, dice: &mut Dice) -> std::io::Result<()> {
+    fs::create_dir_all(directory)?;
     let path = directory.join(format!("other{}", dice.below(3)));
     let mut file = fs::File::create(&path)?;
     file.write_all(&vec![dice.below(256) as u8; 1 + dice.below(9000) as usize])?;

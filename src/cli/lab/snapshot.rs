@@ -1,5 +1,6 @@
 //! A tree as it is, read without any code of the program.
 
+use super::at;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
@@ -10,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 /// Everything that counts of one path.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Node {
+struct Node {
     mode: u32,
     owner: (u32, u32),
     time: Option<(i64, i64)>,
@@ -23,28 +24,27 @@ pub(super) struct Node {
 
 /// A tree by its paths.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Snapshot(BTreeMap<PathBuf, Node>);
+pub struct Snapshot(BTreeMap<PathBuf, Node>);
 
 impl Snapshot {
     /// Reads a tree, its state directory left out. Times count if the policy of the tree says so.
-    pub(super) fn of(root: &Path, times: bool) -> Result<Self, String> {
+    pub fn of(root: &Path, times: bool) -> Result<Self, String> {
         let (mut nodes, mut groups, mut left) = (BTreeMap::new(), BTreeMap::new(), vec![PathBuf::new()]);
         while let Some(path) = left.pop() {
-            let at = root.join(&path);
-            let text = |error: std::io::Error| format!("{}: {error}", at.display());
-            let metadata = fs::symlink_metadata(&at).map_err(text)?;
+            let full = root.join(&path);
+            let metadata = fs::symlink_metadata(&full).map_err(at(&full))?;
             let content = if metadata.is_symlink() {
-                fs::read_link(&at).map_err(text)?.into_os_string().into_vec()
+                fs::read_link(&full).map_err(at(&full))?.into_os_string().into_vec()
             } else if metadata.is_dir() {
-                for entry in fs::read_dir(&at).map_err(text)? {
-                    let name = entry.map_err(text)?.file_name();
+                for entry in fs::read_dir(&full).map_err(at(&full))? {
+                    let name = entry.map_err(at(&full))?.file_name();
                     if !(path.as_os_str().is_empty() && name == ".surefoot") {
                         left.push(path.join(name));
                     }
                 }
                 Vec::new()
             } else {
-                fs::read(&at).map_err(text)?
+                fs::read(&full).map_err(at(&full))?
             };
             let mut hasher = DefaultHasher::new();
             hasher.write(&content);
@@ -57,7 +57,7 @@ impl Snapshot {
                 time: times.then(|| (metadata.mtime(), metadata.mtime_nsec())),
                 length: content.len(),
                 content: hasher.finish(),
-                attributes: attributes(&at)?,
+                attributes: attributes(&full)?,
                 linked: None,
             };
             nodes.insert(path, node);
@@ -66,18 +66,21 @@ impl Snapshot {
         for mut group in groups.into_values().filter(|group| group.len() > 1) {
             group.sort();
             for path in &group {
-                nodes.get_mut(path).unwrap().linked = Some(group[0].clone());
+                if let Some(node) = nodes.get_mut(path) {
+                    node.linked = group.first().cloned();
+                }
             }
         }
         Ok(Self(nodes))
     }
 
-    pub(super) fn paths(&self) -> usize {
+    /// How many paths there are, the root among them.
+    pub fn paths(&self) -> usize {
         self.0.len()
     }
 
     /// What differs, in a few words.
-    pub(super) fn difference(&self, other: &Self) -> String {
+    pub fn difference(&self, other: &Self) -> String {
         let all: std::collections::BTreeSet<_> = self.0.keys().chain(other.0.keys()).collect();
         let differing: Vec<_> = all.into_iter().filter(|path| self.0.get(*path) != other.0.get(*path)).collect();
         let mut out = format!("{} paths differ", differing.len());

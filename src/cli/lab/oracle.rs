@@ -1,21 +1,24 @@
 //! What must hold of a disk that lost its power: the machine boots, recovers, and is asked everything.
 
-use super::acts::Act;
-use super::acts::{Promise, about, peer, status};
-use super::machine::{Fs, Machine, run};
+use super::acts::{APPLY, about, mark, status, text};
+use super::machine::{FileSystem, Machine, run};
 use super::snapshot::Snapshot;
-use super::workload::Prepared;
+use super::{Update, at};
+use crate::crashtest::Promise;
+use crate::crashtest::blockdev::{Image, Recording};
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use surefoot::crashtest::blockdev::{Image, Recording};
 
 /// How it ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Ended {
+pub enum Ended {
+    /// The old tree.
     Old,
+    /// The new tree.
     New,
+    /// The new tree, on trial.
     Trial,
 }
 
@@ -50,21 +53,21 @@ impl Question {
 /// Boots from an image, recovers, and checks. With `record` the recovery is recorded, mounting included.
 pub(super) fn judge(
     machine: &mut Machine,
-    fs: &'static Fs,
-    prepared: &Prepared,
+    fs: &'static FileSystem,
+    update: &Update,
     image: Image,
     promise: Promise,
     question: Question,
     record: bool,
 ) -> Result<(Ended, Option<Recording>), String> {
-    machine.load(image);
+    machine.load(image)?;
     if record {
         machine.disk.record();
-        machine.disk.mark(promise.name());
+        machine.disk.mark(&mark(promise));
     }
     machine.mount(fs)?;
-    let root = machine.root().to_str().unwrap().to_owned();
-    let ended = recover(&root)?;
+    let root = text(&machine.root())?;
+    let ended = recover(update, &root)?;
     let mut recording = None;
     if record {
         // What this recovery has told is a promise to those who come after another cut.
@@ -73,10 +76,10 @@ pub(super) fn judge(
             Ended::New => Promise::New,
             Ended::Trial => Promise::Trial,
         };
-        machine.disk.mark(told.name());
+        machine.disk.mark(&mark(told));
         recording = Some(machine.disk.recorded().ok_or("the recording does not lead to what is on the disk")?);
     }
-    present(machine, prepared, ended)?;
+    present(machine, update, ended)?;
     let kept = match promise {
         Promise::Nothing | Promise::GoingBack => true,
         Promise::Trial => ended != Ended::Old,
@@ -84,39 +87,40 @@ pub(super) fn judge(
         Promise::Old => ended == Ended::Old,
     };
     if !kept {
-        return Err(format!("promised {}, but ended {ended:?}", promise.name()));
+        return Err(format!("promised {}, but ended {ended:?}", mark(promise)));
     }
     match question {
         Question::None => {}
-        Question::Quiet => quiet(machine, &root, ended)?,
-        Question::Verified => _ = run(super::SUREFOOT, &about(&root, &["verify"]))?,
-        Question::Futures | Question::OtherFutures => futures(machine, prepared, &root, ended, question)?,
+        Question::Quiet => quiet(machine, update, &root, ended)?,
+        Question::Verified if !update.whole => {}
+        Question::Verified => _ = run(&update.program, &about(&root, &["verify"]))?,
+        Question::Futures | Question::OtherFutures => futures(machine, update, &root, ended, question)?,
     }
     machine.unmount()?;
     Ok((ended, recording))
 }
 
 /// One uninterrupted recovery, and what it tells.
-fn recover(root: &str) -> Result<Ended, String> {
-    let text = run(super::SUREFOOT, &about(root, &["recover"]))?;
+fn recover(update: &Update, root: &str) -> Result<Ended, String> {
+    let text = run(&update.program, &about(root, &["recover"]))?;
     let told: serde_json::Value = serde_json::from_str(&text).map_err(|error| format!("{text}: {error}"))?;
     match (told["trial"].as_bool(), told["version"].as_str()) {
-        (Some(true), Some("1.0.0")) => Ok(Ended::Trial),
-        (Some(false), Some("1.0.0")) => Ok(Ended::Old),
-        (Some(false), Some("2.0.0")) => Ok(Ended::New),
+        (Some(true), Some(version)) if version == update.from => Ok(Ended::Trial),
+        (Some(false), Some(version)) if version == update.from => Ok(Ended::Old),
+        (Some(false), Some(version)) if version == update.to => Ok(Ended::New),
         _ => Err(format!("recovery tells {text}")),
     }
 }
 
 /// The tree is what was told.
-fn present(machine: &Machine, prepared: &Prepared, told: Ended) -> Result<(), String> {
-    let tree = Snapshot::of(&machine.root(), prepared.workload.times)?;
-    let is = if tree == prepared.old {
+fn present(machine: &Machine, update: &Update, told: Ended) -> Result<(), String> {
+    let tree = Snapshot::of(&machine.root(), update.times)?;
+    let is = if tree == update.old {
         "old"
-    } else if tree == prepared.new {
+    } else if tree == update.new {
         "new"
     } else {
-        let (old, new) = (tree.difference(&prepared.old), tree.difference(&prepared.new));
+        let (old, new) = (tree.difference(&update.old), tree.difference(&update.new));
         return Err(format!("mixed: against old {old}; against new {new}"));
     };
     let expected = if told == Ended::Old { "old" } else { "new" };
@@ -124,9 +128,9 @@ fn present(machine: &Machine, prepared: &Prepared, told: Ended) -> Result<(), St
 }
 
 /// A second recovery in the same boot writes nothing, and only what is needed is left.
-fn quiet(machine: &Machine, root: &str, ended: Ended) -> Result<(), String> {
+fn quiet(machine: &Machine, update: &Update, root: &str, ended: Ended) -> Result<(), String> {
     let before = state_files(&machine.root())?;
-    if recover(root)? != ended {
+    if recover(update, root)? != ended {
         return Err("a second recovery tells something else".to_owned());
     }
     let after = state_files(&machine.root())?;
@@ -154,29 +158,29 @@ fn state_files(root: &Path) -> Result<BTreeMap<PathBuf, Print>, String> {
     let state = root.join(".surefoot");
     let (mut out, mut left) = (BTreeMap::new(), vec![state.clone()]);
     while let Some(directory) = left.pop() {
-        for entry in fs::read_dir(&directory).map_err(|error| error.to_string())? {
-            let path = entry.map_err(|error| error.to_string())?.path();
-            let metadata = fs::symlink_metadata(&path).map_err(|error| error.to_string())?;
+        for entry in fs::read_dir(&directory).map_err(at(&directory))? {
+            let path = entry.map_err(at(&directory))?.path();
+            let metadata = fs::symlink_metadata(&path).map_err(at(&path))?;
             if metadata.is_dir() {
                 left.push(path.clone());
             }
             let print: Print = (metadata.ino(), metadata.size(), metadata.mtime(), metadata.mtime_nsec());
-            out.insert(path.strip_prefix(&state).unwrap().to_owned(), print);
+            out.insert(path.strip_prefix(&state).unwrap_or(&path).to_owned(), print);
         }
     }
     Ok(out)
 }
 
 /// From here everything that should be possible is.
-fn futures(machine: &Machine, prepared: &Prepared, root: &str, ended: Ended, which: Question) -> Result<(), String> {
-    let package = prepared.package.to_str().unwrap();
-    let apply = ["apply", package, "--allow-unsigned"];
+fn futures(machine: &Machine, update: &Update, root: &str, ended: Ended, which: Question) -> Result<(), String> {
+    let package = text(&update.package)?;
+    let apply = [&APPLY[..], &[package.as_str()]].concat();
     let act = |what: &[&str], then: Ended| -> Result<(), String> {
-        run(super::SUREFOOT, &about(root, what))?;
-        present(machine, prepared, then).map_err(|error| format!("after {}: {error}", what[0]))?;
-        let told = status(root)?;
-        let expected = if then == Ended::Old { "1.0.0" } else { "2.0.0" };
-        if told["version"] == expected && told["state"] == "idle" {
+        run(&update.program, &about(root, what))?;
+        present(machine, update, then).map_err(|error| format!("after {}: {error}", what[0]))?;
+        let told = status(update, root)?;
+        let expected = if then == Ended::Old { &update.from } else { &update.to };
+        if told["version"] == **expected && told["state"] == "idle" {
             return Ok(());
         }
         Err(format!("after {}: status tells {told}", what[0]))
@@ -194,25 +198,4 @@ fn futures(machine: &Machine, prepared: &Prepared, root: &str, ended: Ended, whi
         }
     }
     Ok(())
-}
-
-/// What a peer leaves: was the tree old or new, as it was, and is it new after the tool ran once more?
-pub(super) fn judge_peer(
-    machine: &mut Machine,
-    fs: &'static Fs,
-    prepared: &Prepared,
-    image: Image,
-    act: Act,
-) -> Result<(bool, bool), String> {
-    machine.load(image);
-    machine.mount(fs)?;
-    let raw = Snapshot::of(&machine.root(), prepared.workload.times);
-    let whole = raw.is_ok_and(|tree| tree == prepared.old || tree == prepared.new);
-    let (program, arguments) = peer(act, &prepared.new_tree, &machine.root());
-    // It may fail on what it finds; then the tree is what counts.
-    let _ = run(&program, &arguments.iter().map(String::as_str).collect::<Vec<_>>());
-    let tree = Snapshot::of(&machine.root(), prepared.workload.times);
-    let repaired = tree.is_ok_and(|tree| tree == prepared.new);
-    machine.unmount()?;
-    Ok((whole, repaired))
 }
