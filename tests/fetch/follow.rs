@@ -430,7 +430,7 @@ fn killed_at_random_moments_an_update_from_a_repository_ends_new_and_believes_th
     let Some(nginx) = Nginx::start("limit_rate 4m;") else { return };
     let www = nginx.folder.path().join("www");
     let place = with_repository();
-    fs::write(place.path("new/big"), noise(12 << 20, 7)).unwrap();
+    fs::write(place.path("new/big"), noise(40 << 20, 7)).unwrap();
     for number in 0..300 {
         place.write(&format!("new/many/{}/{number}", number % 9), &format!("content {number}"));
     }
@@ -446,7 +446,7 @@ fn killed_at_random_moments_an_update_from_a_repository_ends_new_and_believes_th
         let update = ["--root", "dev", "-q", "update", "--from", &url];
         let mut child = place.command(&update).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        let moment = Instant::now() + Duration::from_millis(5 + (dice >> 33) % 700);
+        let moment = Instant::now() + Duration::from_millis(20 + (dice >> 33) % 1200);
         let ended = loop {
             match child.try_wait().unwrap() {
                 Some(status) => break Some(status),
