@@ -19,7 +19,10 @@ const PIECE: usize = 4 << 20;
 /// How a level looks for covers.
 #[derive(Clone, Copy)]
 pub(super) struct Effort {
+    /// Bytes of a piece that is looked for.
     pub(super) width: usize,
+    /// Every how many positions a coarse index has; nothing for a full one.
+    coarse: Option<usize>,
     pub(super) search: Search,
     /// How often addresses are moved and covers looked for again.
     pub(super) passes: usize,
@@ -27,25 +30,27 @@ pub(super) struct Effort {
 
 impl Effort {
     pub(super) fn of(level: Level) -> Self {
-        let (width, local, passes) = match level {
-            Level::Fast => (32, 0, 0),
-            Level::Default => (12, 4 << 10, 2),
-            Level::Best => (12, 16 << 10, 3),
+        let (width, coarse, local, passes) = match level {
+            Level::Fast => (24, Some(16), 0, 0),
+            Level::Default => (12, None, 4 << 10, 2),
+            Level::Best => (12, None, 16 << 10, 3),
         };
-        Self { width, search: Search { keep: 44, gain: 8, local }, passes }
+        Self { width, coarse, search: Search { keep: 44, gain: 8, local }, passes }
     }
 
-    /// How sparsely the positions are indexed.
-    pub(super) fn sparse(&self) -> u32 {
-        if self.width == 32 { 4 } else { 0 }
+    /// The index of old content.
+    pub(super) fn index(&self, old: &[u8]) -> Index {
+        match self.coarse {
+            Some(step) => Index::coarse(old, self.width, step),
+            None => Index::new(old, &[(0, old.len())], self.width, self.step(old.len())),
+        }
     }
 
     /// Every how many positions old content of this length is indexed.
     pub(super) fn step(&self, length: usize) -> usize {
-        match (self.width, length >> 20) {
-            (32, _) => 1,
-            (_, 0..16) => 1,
-            (_, 16..64) => 2,
+        match length >> 20 {
+            0..16 => 1,
+            16..64 => 2,
             _ => 4,
         }
     }
@@ -262,8 +267,7 @@ fn all_covers(
     skipped: &(dyn Fn(usize) -> bool + Sync),
     clock: &Clock<'_>,
 ) -> Result<Vec<Vec<Cover>>, DeltaError> {
-    let step = effort.step(old.bytes.len());
-    let index = Index::new(&old.bytes, &[(0, old.bytes.len())], effort.width, step, effort.sparse());
+    let index = effort.index(&old.bytes);
     let pair = Pair { old: &old.bytes, new: &new.bytes, search: effort.search };
     let files: Vec<_> = new.files.iter().zip(pairs).enumerate().collect();
     files
