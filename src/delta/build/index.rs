@@ -3,14 +3,19 @@
 /// Most occurrences of one piece that are looked at, on either side of where one is expected.
 const NEAREST: usize = 6;
 
+/// Bits of a hash that are kept beside a position, and bits of that.
+const TAG: u32 = 4;
+const STEPS: u32 = 32 - TAG;
+
 /// Positions of pieces of `width` bytes in old content, by their hash.
 pub(super) struct Index {
     width: usize,
     shift: u32,
     /// Of each hash, where its positions begin, and one more for the end; empty if each hash has one position only.
     starts: Vec<u32>,
-    /// With one position for each hash: that and one, or zero.
+    /// With one position for each hash: four more bits of the hash, then which `step` it is, from 1 on; or zero.
     positions: Vec<u32>,
+    step: usize,
 }
 
 impl Index {
@@ -44,28 +49,33 @@ impl Index {
         });
         starts.rotate_right(1);
         starts[0] = 0;
-        Self { width, shift, starts, positions }
+        Self { width, shift, starts, positions, step }
     }
 
-    /// Indexes one position in `step` for pieces of `width` (8 to 32) bytes, and keeps one for each hash: quick to make.
+    /// Indexes one position in `step` (16 or more) for pieces of `width` (8 to 32) bytes, and keeps one for each hash:
+    /// quick to make. Most that are none are seen without a look at the old content.
     pub(super) fn coarse(old: &[u8], width: usize, step: usize) -> Self {
         let total = old.len() / step + 1;
         let bits = (usize::BITS - total.leading_zeros()).clamp(10, 25);
         let mut positions = vec![0_u32; 1 << bits];
         let shift = 64 - bits;
         for at in (0..(old.len() + 1).saturating_sub(width)).step_by(step) {
-            if let Some(hash) = hash(&old[at..], width, shift) {
-                positions[hash] = at as u32 + 1;
+            if let Some(hash) = hash(&old[at..], width, shift - TAG) {
+                positions[hash >> TAG] = tag(hash) | (at / step + 1) as u32;
             }
         }
-        Self { width, shift, starts: Vec::new(), positions }
+        Self { width, shift: shift - TAG, starts: Vec::new(), positions, step }
     }
 
     /// The longest match of the beginning of `new` in `old`, the nearest to `expected` among equals: position, length.
     pub(super) fn find(&self, old: &[u8], new: &[u8], expected: i64) -> Option<(usize, usize)> {
         let hash = hash(new, self.width, self.shift)?;
         if self.starts.is_empty() {
-            let at = self.positions[hash].checked_sub(1)? as usize;
+            let found = self.positions[hash >> TAG];
+            if found == 0 || found >> STEPS != tag(hash) >> STEPS {
+                return None;
+            }
+            let at = ((found & ((1 << STEPS) - 1)) as usize - 1) * self.step;
             let length = common_prefix(&old[at..], new);
             return (length >= self.width).then_some((at, length));
         }
@@ -90,6 +100,11 @@ impl Index {
         }
         best
     }
+}
+
+/// The bits of a hash that are kept beside a position.
+fn tag(hash: usize) -> u32 {
+    (hash as u32) << STEPS
 }
 
 /// The hash of the first `width` bytes; nothing for one byte repeated, of which there is too much everywhere.

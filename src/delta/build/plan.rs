@@ -35,7 +35,7 @@ impl Effort {
             Level::Default => (12, None, 4 << 10, 2),
             Level::Best => (12, None, 16 << 10, 3),
         };
-        Self { width, coarse, search: Search { keep: 44, gain: 8, local }, passes }
+        Self { width, coarse, search: Search { keep: 44, gain: 8, hurry: coarse.is_some(), local }, passes }
     }
 
     /// The index of old content.
