@@ -5,12 +5,13 @@ use super::cover::{Cover, Pair, Search};
 use super::index::Index;
 use super::select::{self, Job};
 use super::streams::{self, Encoded};
-use super::{Corpus, FileReport, Level, Options, Patch, Progress, Tree, Way, modules, most_drawn, text, views};
+use super::{Corpus, FileReport, Level, Options, Patch, Placed, Progress, Tree, Way, modules, most_drawn, text, views};
 use crate::delta::DeltaError;
 use crate::limits::{PATCH_MAP, PATCH_OUTPUT};
 use crate::model::{Extent, Method, Relocation};
 use rayon::prelude::*;
 use std::collections::HashMap;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Bytes of new content that one task looks for covers of.
@@ -267,8 +268,7 @@ fn all_covers(
     skipped: &(dyn Fn(usize) -> bool + Sync),
     clock: &Clock<'_>,
 ) -> Result<Vec<Vec<Cover>>, DeltaError> {
-    let index = effort.index(&old.bytes);
-    let pair = Pair { old: &old.bytes, new: &new.bytes, search: effort.search };
+    let all = OnceLock::new();
     let files: Vec<_> = new.files.iter().zip(pairs).enumerate().collect();
     files
         .par_iter()
@@ -276,12 +276,34 @@ fn all_covers(
             if skipped(*number) {
                 return Ok(Vec::new());
             }
-            let expected = paired.map(|paired| old.files[paired].start);
-            let covers = file_covers(&pair, &index, file.start, file.start + file.length, expected)?;
             clock.step(file.length)?;
-            Ok(covers)
+            if let Some(covers) = own_covers(old, new, file, **paired, effort)? {
+                return Ok(covers);
+            }
+            let index = all.get_or_init(|| effort.index(&old.bytes));
+            let pair = Pair { old: &old.bytes, new: &new.bytes, search: effort.search };
+            let expected = paired.map(|paired| old.files[paired].start);
+            file_covers(&pair, index, file.start, file.start + file.length, expected)
         })
         .collect()
+}
+
+/// Covers of a new file from its counterpart alone, if the level is content with that and they are most of it. A small
+/// index is in the caches of the processor.
+fn own_covers(
+    old: &Corpus,
+    new: &Corpus,
+    file: &Placed,
+    paired: Option<usize>,
+    effort: &Effort,
+) -> Result<Option<Vec<Cover>>, DeltaError> {
+    let (Some(paired), Some(_)) = (paired, effort.coarse) else { return Ok(None) };
+    let (start, own) = (old.files[paired].start, old.bytes_of(paired));
+    let pair = Pair { old: own, new: &new.bytes, search: effort.search };
+    let mut covers = file_covers(&pair, &effort.index(own), file.start, file.start + file.length, Some(0))?;
+    let covered: usize = covers.iter().map(|cover| cover.length).sum();
+    covers.iter_mut().for_each(|cover| cover.old += start);
+    Ok((covered >= file.length / 2).then_some(covers))
 }
 
 /// Covers of the new bytes from `from` to `to`, found in pieces.
