@@ -423,7 +423,8 @@ fn look(
     let old_archive = has_members(&pieces).then_some(OldArchive { file: paired as u32, new: file as u32, pieces });
     let sizes = [source.size(), old_source.size(), archive.size()];
     let all = sizes.iter().fold(0, |sum: u64, size| sum.saturating_add(*size));
-    if all <= options.memory / TRIED {
+    // At the first level a trial would take longer than it saves.
+    if all <= options.memory / TRIED && options.level != Level::Fast {
         let (plainly, inflated) = tried(&source, &old_source, &archive, old_archive.as_ref(), options)?;
         if inflated >= plainly {
             return plain(Inflation::NotSmaller);

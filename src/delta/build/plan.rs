@@ -17,6 +17,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// Bytes of new content that one task looks for covers of.
 const PIECE: usize = 4 << 20;
 
+/// Bytes that must be missing in one place to be looked for elsewhere, at the first level.
+const LARGE_GAP: usize = 4 << 10;
+
 /// How a level looks for covers.
 #[derive(Clone, Copy)]
 pub(super) struct Effort {
@@ -277,33 +280,55 @@ fn all_covers(
                 return Ok(Vec::new());
             }
             clock.step(file.length)?;
-            if let Some(covers) = own_covers(old, new, file, **paired, effort)? {
-                return Ok(covers);
-            }
-            let index = all.get_or_init(|| effort.index(&old.bytes));
+            let index = || all.get_or_init(|| effort.index(&old.bytes));
             let pair = Pair { old: &old.bytes, new: &new.bytes, search: effort.search };
+            if let (Some(paired), Some(_)) = (**paired, effort.coarse) {
+                let covers = own_covers(old, new, file, paired, effort)?;
+                return if old.files.len() == 1 { Ok(covers) } else { fill_large(&pair, index, file, covers) };
+            }
             let expected = paired.map(|paired| old.files[paired].start);
-            file_covers(&pair, index, file.start, file.start + file.length, expected)
+            file_covers(&pair, index(), file.start, file.start + file.length, expected)
         })
         .collect()
 }
 
-/// Covers of a new file from its counterpart alone, if the level is content with that and they are most of it. A small
-/// index is in the caches of the processor.
+/// Covers of a new file from its counterpart alone: so small an index is in the caches of the processor.
 fn own_covers(
     old: &Corpus,
     new: &Corpus,
     file: &Placed,
-    paired: Option<usize>,
+    paired: usize,
     effort: &Effort,
-) -> Result<Option<Vec<Cover>>, DeltaError> {
-    let (Some(paired), Some(_)) = (paired, effort.coarse) else { return Ok(None) };
+) -> Result<Vec<Cover>, DeltaError> {
     let (start, own) = (old.files[paired].start, old.bytes_of(paired));
     let pair = Pair { old: own, new: &new.bytes, search: effort.search };
     let mut covers = file_covers(&pair, &effort.index(own), file.start, file.start + file.length, Some(0))?;
-    let covered: usize = covers.iter().map(|cover| cover.length).sum();
     covers.iter_mut().for_each(|cover| cover.old += start);
-    Ok((covered >= file.length / 2).then_some(covers))
+    Ok(covers)
+}
+
+/// Covers, and those of what they leave out if that is much.
+fn fill_large<'a>(
+    pair: &Pair<'_>,
+    index: impl Fn() -> &'a Index,
+    file: &Placed,
+    covers: Vec<Cover>,
+) -> Result<Vec<Cover>, DeltaError> {
+    let covered: usize = covers.iter().map(|cover| cover.length).sum();
+    if covered >= file.length - file.length / 8 {
+        return Ok(covers);
+    }
+    let mut filled = Vec::with_capacity(covers.len());
+    let mut done = file.start;
+    for cover in covers.iter().copied().map(Some).chain([None]) {
+        let gap_end = cover.map_or(file.start + file.length, |cover| cover.new);
+        if gap_end - done >= LARGE_GAP {
+            filled.extend(file_covers(pair, index(), done, gap_end, None)?);
+        }
+        filled.extend(cover);
+        done = cover.map_or(gap_end, |cover| cover.new_end());
+    }
+    Ok(pair.tidy(filled))
 }
 
 /// Covers of the new bytes from `from` to `to`, found in pieces.
