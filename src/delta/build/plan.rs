@@ -11,8 +11,7 @@ use crate::limits::{PATCH_MAP, PATCH_OUTPUT};
 use crate::model::{Extent, Method, Relocation};
 use rayon::prelude::*;
 use std::collections::HashMap;
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 /// Bytes of new content that one task looks for covers of.
 const PIECE: usize = 4 << 20;
@@ -63,14 +62,16 @@ impl Effort {
 /// Counts what is done, and ends the build when it is to end.
 pub(super) struct Clock<'a> {
     progress: &'a dyn Progress,
-    done: AtomicU64,
+    done: Mutex<u64>,
     total: u64,
 }
 
 impl Clock<'_> {
     pub(super) fn step(&self, bytes: usize) -> Result<(), DeltaError> {
-        let done = self.done.fetch_add(bytes as u64, Ordering::Relaxed) + bytes as u64;
-        if self.progress.step(done, self.total) { Ok(()) } else { Err(DeltaError::Cancelled) }
+        // Whoever tells it holds it, so that nobody is told of less than before.
+        let mut done = self.done.lock().unwrap_or_else(PoisonError::into_inner);
+        *done = (*done + bytes as u64).min(self.total);
+        if self.progress.step(*done, self.total) { Ok(()) } else { Err(DeltaError::Cancelled) }
     }
 }
 
@@ -92,7 +93,7 @@ pub(super) fn encode(
     let new = &Tree { contents: &new_side, paths: new.paths.clone() };
     let jobs = select::jobs(old, new, &pairs, options, &archives)?;
     let bytes: usize = jobs.iter().flat_map(|job| &job.new).map(|unit| unit.length).sum();
-    let clock = Clock { progress, done: AtomicU64::new(0), total: 2 * bytes as u64 };
+    let clock = Clock { progress, done: Mutex::new(0), total: 2 * bytes as u64 };
     clock.step(0)?;
     let build = Build { old, new, pairs: &pairs, options, archives: &archives, clock: &clock };
     let mut patch = Patch { views: Vec::new(), segments: Vec::new(), files: Vec::new() };
@@ -140,6 +141,7 @@ fn encode_job(build: &Build<'_>, job: &Job, patch: &mut Patch) -> Result<(), Del
     let mut segments = Vec::new();
     let mut history = vec![false; new.files.len()];
     for (files, encoded) in text::segments(&old, &new, &covers, &pairs, options)? {
+        clock.step(files.iter().map(|file| new.files[*file].length).sum())?;
         files.into_iter().for_each(|file| history[file] = true);
         segments.push(encoded);
     }
@@ -276,10 +278,10 @@ fn all_covers(
     files
         .par_iter()
         .map(|(number, (file, paired))| {
+            clock.step(file.length)?;
             if skipped(*number) {
                 return Ok(Vec::new());
             }
-            clock.step(file.length)?;
             let index = || all.get_or_init(|| effort.index(&old.bytes));
             let pair = Pair { old: &old.bytes, new: &new.bytes, search: effort.search };
             if let (Some(paired), Some(_)) = (**paired, effort.coarse) {

@@ -117,25 +117,23 @@ struct Ranking {
 
 impl Ranking {
     /// Without a look into any file: counterparts, and neighbours of what has none.
-    fn by_name(
-        old: &Tree<'_>,
-        new: &Tree<'_>,
-        pairs: &[Option<usize>],
-        old_units: &[Unit],
-        jobs: &[Job],
-    ) -> Self {
+    fn by_name(old: &Tree<'_>, new: &Tree<'_>, pairs: &[Option<usize>], old_units: &[Unit], jobs: &[Job]) -> Self {
         let mut sorted: Vec<u32> = (0..old.paths.len() as u32).collect();
         sorted.sort_unstable_by_key(|file| &old.paths[*file as usize]);
         // Of each old file the jobs that want it, with the parts that they have of its counterpart.
         let mut wanted = HashMap::<u32, Vec<(usize, u64, u64)>>::new();
         for (number, job) in jobs.iter().enumerate() {
             for unit in &job.new {
-                let mut want = |file: u32, span: (u64, u64)| wanted.entry(file).or_default().push((number, span.0, span.1));
+                let mut want =
+                    |file: u32, span: (u64, u64)| wanted.entry(file).or_default().push((number, span.0, span.1));
                 match pairs[unit.file as usize] {
                     // What a part of a large file comes from is not far from where it is.
                     Some(paired) => {
                         let reach = unit.length as u64 / 2;
-                        want(paired as u32, (unit.offset.saturating_sub(reach), unit.offset + unit.length as u64 + reach));
+                        want(
+                            paired as u32,
+                            (unit.offset.saturating_sub(reach), unit.offset + unit.length as u64 + reach),
+                        );
                     }
                     None if unit.length > 0 => {
                         let path = &new.paths[unit.file as usize];
@@ -149,7 +147,8 @@ impl Ranking {
         }
         let hits = old_units.iter().map(|unit| {
             let end = unit.offset + unit.length as u64;
-            let near = wanted.get(&unit.file).into_iter().flatten().filter(|(_, from, to)| unit.offset < *to && end > *from);
+            let near =
+                wanted.get(&unit.file).into_iter().flatten().filter(|(_, from, to)| unit.offset < *to && end > *from);
             near.map(|(job, ..)| (*job, 1)).collect()
         });
         Self { hits: hits.collect() }
