@@ -16,8 +16,8 @@ set -euo pipefail
 export LC_ALL=C
 
 lab=${LAB:?LAB is not set}
-levels=${LEVELS:-fast default best}
-peers=${PEERS:-zstd-3 hdiffpatch}
+levels=${LEVELS-fast default best}
+peers=${PEERS-zstd-3 hdiffpatch}
 python=${PYTHON:-python3}
 [ $# -gt 0 ] || set -- $(ls "$lab/trees")
 
