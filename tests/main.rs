@@ -15,6 +15,7 @@ mod state_machine;
 mod journal;
 mod crash;
 mod unpack;
+mod lies;
 mod service_patch;
 mod repository;
 mod fetch;

@@ -8,6 +8,7 @@ mod commands;
 mod exit;
 mod files;
 mod following;
+mod interrupt;
 pub mod lab;
 mod managed;
 mod output;

@@ -1,5 +1,6 @@
 //! Progress: a bar for people at a terminal, a few objects a second for programs, nothing for anybody else.
 
+use super::interrupt::Interrupt;
 use super::output::Output;
 use crate::device::{Observer, Phase, Progress};
 use crate::fetch::Speed;
@@ -14,15 +15,26 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// Tells how far the work is.
 pub(super) struct Meter<'a> {
     output: &'a Output,
-    last: Mutex<Option<(Phase, Instant)>>,
+    interrupt: Option<&'a Interrupt>,
+    last: Mutex<Option<(Work, Instant)>>,
     start: Instant,
     speed: Mutex<Speed>,
     bar: Option<ProgressBar>,
 }
 
+/// What is being done.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+enum Work {
+    /// A package is being built.
+    Build,
+    #[serde(untagged)]
+    Update(Phase),
+}
+
 #[derive(Serialize)]
 struct Object {
-    phase: Phase,
+    phase: Work,
     done: u64,
     total: u64,
     fraction: f64,
@@ -42,7 +54,41 @@ impl<'a> Meter<'a> {
     pub(super) fn new(output: &'a Output) -> Self {
         let drawn = output.terminal && output.talkative && !output.json;
         let bar = drawn.then(|| ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr()));
-        Self { output, last: Mutex::new(None), start: Instant::now(), speed: Mutex::default(), bar }
+        Self { output, interrupt: None, last: Mutex::new(None), start: Instant::now(), speed: Mutex::default(), bar }
+    }
+
+    /// The same, which says when to stop.
+    pub(super) fn until(mut self, interrupt: &'a Interrupt) -> Self {
+        self.interrupt = Some(interrupt);
+        self
+    }
+
+    /// A package is built so far. Shall it go on?
+    pub(super) fn built(&self, done: u64, total: u64) -> bool {
+        let fraction = if total == 0 { 0.0 } else { done as f64 / total as f64 };
+        self.tell(Work::Build, done, total, || (None, fraction));
+        !self.cancelled()
+    }
+
+    fn tell(&self, work: Work, done: u64, total: u64, more: impl FnOnce() -> (Option<Rate>, f64)) {
+        if self.bar.is_none() && !self.output.json {
+            return;
+        }
+        let Some(other) = self.due(work) else { return };
+        match &self.bar {
+            Some(bar) => {
+                if other {
+                    bar.set_style(style(work));
+                    bar.set_message(word(work));
+                }
+                bar.set_length(total);
+                bar.set_position(done);
+            }
+            None => {
+                let (rate, fraction) = more();
+                self.output.progress(&Object { phase: work, done, total, fraction, rate });
+            }
+        }
     }
 
     /// For those who only say how many bytes are read.
@@ -61,43 +107,30 @@ impl<'a> Meter<'a> {
     }
 
     /// Is it time to say something again?
-    fn due(&self, phase: Phase) -> Option<bool> {
+    fn due(&self, work: Work) -> Option<bool> {
         // Whoever has the lock is just reporting.
         let mut last = match self.last.try_lock() {
             Ok(last) => last,
             Err(std::sync::TryLockError::Poisoned(last)) => PoisonError::into_inner(last),
             Err(std::sync::TryLockError::WouldBlock) => return None,
         };
-        let other = last.is_none_or(|(before, _)| before != phase);
+        let other = last.is_none_or(|(before, _)| before != work);
         if !other && last.is_some_and(|(_, when)| when.elapsed() < PAUSE) {
             return None;
         }
-        *last = Some((phase, Instant::now()));
+        *last = Some((work, Instant::now()));
         Some(other)
     }
 }
 
 impl Observer for Meter<'_> {
     fn report(&self, progress: Progress) {
-        if self.bar.is_none() && !self.output.json {
-            return;
-        }
-        let Some(other) = self.due(progress.phase) else { return };
         let Progress { phase, done, total } = progress;
-        match &self.bar {
-            Some(bar) => {
-                if other {
-                    bar.set_style(style(phase));
-                    bar.set_message(word(phase));
-                }
-                bar.set_length(total);
-                bar.set_position(done);
-            }
-            None => {
-                let (rate, fraction) = (self.rate(progress), progress.fraction());
-                self.output.progress(&Object { phase, done, total, fraction, rate });
-            }
-        }
+        self.tell(Work::Update(phase), done, total, || (self.rate(progress), progress.fraction()));
+    }
+
+    fn cancelled(&self) -> bool {
+        self.interrupt.is_some_and(Interrupt::asked)
     }
 }
 
@@ -109,23 +142,26 @@ impl Drop for Meter<'_> {
     }
 }
 
-fn style(phase: Phase) -> ProgressStyle {
-    let template = match phase {
-        Phase::Apply | Phase::Revert | Phase::Sweep => "{msg:10} [{bar:30}] {pos}/{len}",
-        Phase::Download => "{msg:10} [{bar:30}] {bytes}/{total_bytes} {bytes_per_sec} {eta}",
-        _ => "{msg:10} [{bar:30}] {bytes}/{total_bytes}",
+fn style(work: Work) -> ProgressStyle {
+    let template = match work {
+        Work::Update(Phase::Apply | Phase::Revert | Phase::Sweep) => "{msg:10} [{bar:30}] {pos}/{len}",
+        Work::Update(Phase::Download) => "{msg:10} [{bar:30}] {bytes}/{total_bytes} {bytes_per_sec} {eta}",
+        // Content is looked at twice.
+        Work::Build => "{msg:10} [{bar:30}] {percent}%",
+        Work::Update(_) => "{msg:10} [{bar:30}] {bytes}/{total_bytes}",
     };
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> ")
 }
 
-fn word(phase: Phase) -> &'static str {
-    match phase {
-        Phase::Check => "checking",
-        Phase::Download => "fetching",
-        Phase::Verify => "verifying",
-        Phase::Stage => "storing",
-        Phase::Apply => "applying",
-        Phase::Revert => "reverting",
-        Phase::Sweep => "sweeping",
+fn word(work: Work) -> &'static str {
+    match work {
+        Work::Build => "packing",
+        Work::Update(Phase::Check) => "checking",
+        Work::Update(Phase::Download) => "fetching",
+        Work::Update(Phase::Verify) => "verifying",
+        Work::Update(Phase::Stage) => "storing",
+        Work::Update(Phase::Apply) => "applying",
+        Work::Update(Phase::Revert) => "reverting",
+        Work::Update(Phase::Sweep) => "sweeping",
     }
 }

@@ -12,7 +12,7 @@ use crate::model::{Difference, Digest, Kind, Manifest, Policy, TreePath, Version
 use crate::package::{self, Codec, Head, Package, Promise, Start, Verified};
 use crate::tree;
 use crate::vfs::Vfs;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io::Read;
 
 /// What a caller allows a package to do.
@@ -95,11 +95,12 @@ impl<V: Vfs> Engine<V> {
         };
         let unpacked = unpack::run(&self.vfs, folder, task, &mut segments, observer);
         let result = match unpacked {
-            Ok((slots, made)) => {
-                request.changes = patch_changes(&promise, &recorded, &made)?;
-                (request.id, request.taken_slots) = (Some(slots), made.len() as u32);
+            Ok(made) => {
+                request.changes = patch_changes(&promise, &recorded, &made.digests)?;
+                (request.id, request.taken_slots) = (Some(made.id), made.digests.len() as u32);
                 drop(recorded);
-                self.commit(request, &mut NoPayload, observer).map_err(Stopped::from)
+                let committed = self.commit(request, &mut NoPayload, observer);
+                committed.map_err(|error| self.blamed(error, &made.sources)).map_err(Stopped::from)
             }
             Err(stopped) => Err(stopped),
         };
@@ -110,6 +111,16 @@ impl<V: Vfs> Engine<V> {
             }
             error
         })
+    }
+
+    /// Contents that are not the promised ones may come from old files that were changed after they were compared.
+    fn blamed(&self, error: Error, sources: &BTreeSet<u32>) -> Error {
+        if error.code() != Code::PackageFormat {
+            return error;
+        }
+        let base = self.current().and_then(|current| current.manifest(&self.vfs));
+        let Ok(Some(base)) = base else { return error };
+        unpack::still_base(&self.vfs, &base, sources.iter().copied()).err().unwrap_or(error)
     }
 
     /// Removes what was unpacked for a transaction that is not to be tried again.

@@ -20,7 +20,7 @@ use crate::tree::{Files, base_files, hash_file};
 use crate::vfs::{Access, FileType, Place, Vfs};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::io::{self, Read};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -125,14 +125,47 @@ impl<E: Into<Error>> From<E> for Stopped {
     }
 }
 
-/// Makes all contents, content `n` in slot `n`. Gives the folder, and the digest of each.
+/// Contents that were made.
+pub(super) struct Made {
+    /// The folder that they are in.
+    pub(super) id: Id,
+    /// The digest of each.
+    pub(super) digests: Vec<Digest>,
+    /// Numbers of the old files that they were made from.
+    pub(super) sources: BTreeSet<u32>,
+}
+
+/// Are these old files still what the package starts from?
+pub(super) fn still_base<V: Vfs>(vfs: &V, base: &Manifest, mut files: impl Iterator<Item = u32>) -> Result<(), Error> {
+    let old = Files::of_base(vfs, base);
+    files.try_for_each(|file| old.path(file).map_or(Ok(()), |path| is_base(vfs, base, path)))
+}
+
+fn is_base<V: Vfs>(vfs: &V, base: &Manifest, path: &TreePath) -> Result<(), Error> {
+    let at = Place::tree(path);
+    let size = vfs.stat(&at)?.filter(|stat| stat.kind == FileType::File).map(|stat| stat.size);
+    let same = match (size, base.get(path).map(|node| &node.kind)) {
+        (Some(size), Some(Kind::File { size: recorded, digest })) if size == *recorded => {
+            hash_file(vfs, &at)?.1 == *digest
+        }
+        _ => false,
+    };
+    if same {
+        return Ok(());
+    }
+    let difference = if size.is_none() { Difference::Missing } else { Difference::Content };
+    let message = format!("{path} is not what the package starts from");
+    Err(Error::new(Code::Changed, message).listing(vec![Finding { path: path.clone(), difference }]))
+}
+
+/// Makes all contents, content `n` in slot `n`.
 pub(super) fn run<V: Vfs, R: Read>(
     vfs: &V,
     folder: Option<Folder>,
     task: Task<'_>,
     segments: &mut Segments<R>,
     observer: &dyn Observer,
-) -> Result<(Id, Vec<Digest>), Stopped> {
+) -> Result<Made, Stopped> {
     let id = vfs.fresh_id()?;
     let resumed = folder.is_some();
     let done = match folder {
@@ -162,8 +195,9 @@ pub(super) fn run<V: Vfs, R: Read>(
         old: Files::of_base(vfs, task.base.1),
         targets: task.sizes.iter().map(|_| Mutex::default()).collect(),
         compared: Mutex::default(),
+        read: Mutex::default(),
         log: Mutex::new((log, mark.len() as u64)),
-        made: AtomicU64::new(0),
+        made: Mutex::new(0),
         total: task.sizes.iter().sum(),
         resumed,
         cut_short: AtomicBool::new(false),
@@ -177,7 +211,9 @@ pub(super) fn run<V: Vfs, R: Read>(
         let Stopped { error, keep } = error.into();
         Stopped { error, keep: keep || cut_short }
     })?;
-    Ok((id, unpacker.digests()?))
+    let digests = unpacker.digests()?;
+    let sources = unpacker.read.into_inner().unwrap_or_else(PoisonError::into_inner);
+    Ok(Made { id, digests, sources })
 }
 
 /// Leaves in the slots only what an earlier try may have made of contents, and that open to be written.
@@ -217,6 +253,8 @@ struct Unpacker<'a, V: Vfs> {
     targets: Vec<Mutex<Target<V::File>>>,
     /// Old files whose content was compared with what is recorded.
     compared: Mutex<HashMap<u32, Arc<Mutex<bool>>>>,
+    /// Old files that contents were made from.
+    read: Mutex<BTreeSet<u32>>,
     /// The record, and where its end is.
     log: Mutex<(V::File, u64)>,
     done: BTreeMap<u32, Noted>,
@@ -224,7 +262,7 @@ struct Unpacker<'a, V: Vfs> {
     cut_short: AtomicBool,
     /// May there be slots with something in them?
     resumed: bool,
-    made: AtomicU64,
+    made: Mutex<u64>,
     total: u64,
     observer: &'a dyn Observer,
 }
@@ -420,10 +458,11 @@ impl<V: Vfs> Unpacker<'_, V> {
         for source in &job.header.sources {
             self.compare(source.extent.file)?;
         }
+        lock(&self.read).extend(job.header.sources.iter().map(|source| source.extent.file));
         let mut maker = Maker { unpacker: self, outputs: &job.header.outputs, at: None, checksum: 0, written: 0 };
         let allowed = self.task.memory.saturating_sub(job.body as u64);
         delta::decode(&job.header, &job.bytes[job.body..], &self.old, &job.views, allowed, &mut maker)
-            .map_err(delta_error)?;
+            .map_err(|error| self.blamed(delta_error(error), job))?;
         maker.end()?;
         let noted = Noted { checksum: maker.checksum, written: maker.written };
         let record = v1::encode_unpacked_segment(job.number, noted);
@@ -444,22 +483,18 @@ impl<V: Vfs> Unpacker<'_, V> {
         if *known {
             return Ok(());
         }
-        let at = Place::tree(path);
-        let size = self.vfs.stat(&at)?.filter(|stat| stat.kind == FileType::File).map(|stat| stat.size);
-        let same = match (size, self.task.base.1.get(path).map(|node| &node.kind)) {
-            (Some(size), Some(Kind::File { size: recorded, digest })) if size == *recorded => {
-                hash_file(self.vfs, &at)?.1 == *digest
-            }
-            _ => false,
-        };
-        if !same {
-            let difference = if size.is_none() { Difference::Missing } else { Difference::Content };
-            let finding = Finding { path: path.clone(), difference };
-            let message = format!("{path} is not what the package starts from");
-            return Err(Error::new(Code::Changed, message).listing(vec![finding]));
-        }
+        is_base(self.vfs, self.task.base.1, path)?;
         *known = true;
         Ok(())
+    }
+
+    /// An old file that was changed after it was compared makes a segment fail that is as it should be.
+    fn blamed(&self, error: Error, job: &Job) -> Error {
+        if error.code() != Code::PackageFormat {
+            return error;
+        }
+        let files = job.header.sources.iter().map(|source| source.extent.file);
+        still_base(self.vfs, self.task.base.1, files).err().unwrap_or(error)
     }
 
     /// Is what a segment has made in an earlier try there? Then it counts, and is not made again.
@@ -579,8 +614,12 @@ impl<V: Vfs> Unpacker<'_, V> {
     }
 
     fn told(&self, bytes: u64) -> Result<(), Error> {
-        let done = self.made.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        self.observer.report(Progress { phase: Phase::Stage, done, total: self.total });
+        {
+            // Whoever reports holds it, so that nobody is told of less than before.
+            let mut made = lock(&self.made);
+            *made += bytes;
+            self.observer.report(Progress { phase: Phase::Stage, done: *made, total: self.total });
+        }
         if self.observer.cancelled() { Err(Error::new(Code::Cancelled, "stopped on request")) } else { Ok(()) }
     }
 

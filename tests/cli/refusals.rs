@@ -4,6 +4,8 @@ use super::Place;
 use fs2::FileExt as _;
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::symlink;
+use std::process::Stdio;
+use std::time::Duration;
 
 #[test]
 fn a_package_that_is_not_trusted_is_refused() {
@@ -198,4 +200,47 @@ fn the_state_directory_lies_beside_the_tree_or_where_it_usually_does() {
     place.bad(&["--root", "old", "status"], 1, "tree.not-initialised");
     place.good(&["--root", "new", "init", "--version", "1.0.0", "--state-dir", "new/.surefoot"]);
     place.good(&["--root", "new", "status"]);
+}
+
+/// Content that building looks at for some seconds.
+fn long_to_build(seed: u64) -> Vec<u8> {
+    let mut state = seed | 1;
+    let step = |_| {
+        state = state.wrapping_mul(0x5851_F42D_4C95_7F2D).wrapping_add(0x1405_7B7E_F767_814F);
+        b'a' + (state >> 60) as u8
+    };
+    (0..24 << 20).map(step).collect()
+}
+
+#[test]
+fn a_build_that_is_interrupted_leaves_nothing_behind() {
+    let place = Place::new();
+    fs::create_dir(place.path("out")).unwrap();
+    fs::write(place.path("old/large"), long_to_build(1)).unwrap();
+    fs::write(place.path("new/large"), long_to_build(2)).unwrap();
+    let asked = ["build", "old", "new", "--from", "1.0.0", "--to", "2.0.0", "--owner", "no", "--level", "best"];
+    let mut command = place.command(&[&asked[..], &["-o", "out/up.sf"]].concat());
+    let child = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    // It has begun to pack when the package is there under its first name.
+    while fs::read_dir(place.path("out")).unwrap().count() == 0 {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let pid = rustix::process::Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    let ended = child.wait_with_output().unwrap();
+    let told = String::from_utf8_lossy(&ended.stderr);
+    assert_eq!(ended.status.code(), Some(1), "{told}");
+    assert!(told.contains("(apply.cancelled)"), "{told}");
+    assert_eq!(fs::read_dir(place.path("out")).unwrap().count(), 0);
+}
+
+#[test]
+fn programs_are_told_how_far_a_build_is() {
+    let place = Place::new();
+    let asked = ["--json", "build", "old", "new", "--from", "1.0.0", "--to", "2.0.0", "--owner", "no", "-o", "up.sf"];
+    let ran = place.good(&asked);
+    let lines = ran.stdout.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let built: Vec<_> = lines.filter(|line| line["type"] == "progress" && line["phase"] == "build").collect();
+    assert!(!built.is_empty(), "{}", ran.stdout);
+    assert!(built.windows(2).all(|two| two[0]["done"].as_u64() <= two[1]["done"].as_u64()), "{built:?}");
 }

@@ -3,6 +3,7 @@
 use super::{build_entry, read_tree, version};
 use crate::cli::args::{Build, Format};
 use crate::cli::files::{Draft, directory_of, failed, read_secrets, spool};
+use crate::cli::interrupt::Interrupt;
 use crate::cli::output::{Output, bytes};
 use crate::cli::progress::Meter;
 use crate::cli::prove::{self, Proof};
@@ -54,11 +55,12 @@ pub(super) fn run(asked: &Build, output: &Output) -> Result<(), Error> {
         segment: None,
         progress: None,
     };
-    let meter = Meter::new(output);
+    let interrupt = Interrupt::catch();
+    let meter = Meter::new(output).until(interrupt);
     let old = old.map(|path| read_tree(path, asked.identity, &meter)).transpose()?;
     let new = read_tree(new, asked.identity, &meter)?;
     drop(meter);
-    output.message("packing");
+    interrupt.check()?;
     let before = match (&old, &from) {
         (None, _) => None,
         (Some((vfs, manifest)), Some(from)) => Some((from.as_str(), manifest, vfs)),
@@ -91,6 +93,16 @@ pub(super) fn make(
     output: &Output,
 ) -> Result<BuildReport, Error> {
     output.message("packing");
+    let interrupt = Interrupt::catch();
+    let meter = Meter::new(output).until(interrupt);
+    let progress = |done: u64, total: u64| meter.built(done, total);
+    let options = &Options {
+        to: options.to.clone(),
+        architecture: options.architecture.clone(),
+        notes: options.notes.clone(),
+        progress: Some(&progress),
+        ..*options
+    };
     let mut draft = Draft::create(path)?;
     let mut spool = spool(path)?;
     let mut out = BufWriter::with_capacity(limits::COPY_BUFFER, draft.file()?);
@@ -100,11 +112,13 @@ pub(super) fn make(
     };
     out.flush().map_err(|error| failed("write", path, error))?;
     drop((out, spool));
+    interrupt.check()?;
     if prove {
         output.message("proving: it is applied to a copy, and taken back");
         let (package, sources) = (draft.temporary(), report.sources.as_slice());
         let proof = Proof { package, old, sources, new: new.0, signers: options.signers };
-        prove::run(&proof, path, &Meter::new(output))?;
+        prove::run(&proof, path, &Meter::new(output).until(interrupt))?;
+        interrupt.check()?;
     }
     draft.complete()?;
     Ok(report)

@@ -329,11 +329,12 @@ impl Deflater {
 }
 
 fn common(one: &[u8], other: &[u8]) -> usize {
-    let (ones, others) = (one.chunks_exact(8), other.chunks_exact(8));
+    let word = |bytes: &[u8]| bytes.iter().rev().fold(0_u64, |word, byte| word << 8 | u64::from(*byte));
     let mut length = 0;
-    for (one, other) in ones.zip(others) {
-        if one != other {
-            break;
+    for (one, other) in one.chunks_exact(8).zip(other.chunks_exact(8)) {
+        let differing = word(one) ^ word(other);
+        if differing != 0 {
+            return length + differing.trailing_zeros() as usize / 8;
         }
         length += 8;
     }

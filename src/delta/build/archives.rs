@@ -4,7 +4,6 @@
 //! file ([`OldSide`]). [`Archives::settle`] puts the real files in their place.
 
 use super::cover::Pair;
-use super::index::Index;
 use super::plan::{Effort, file_covers};
 use super::streams::{self, Encoded};
 use super::{Corpus, Inflation, Level, Options, Placed, Progress, Tree, pack};
@@ -424,7 +423,8 @@ fn look(
     let old_archive = has_members(&pieces).then_some(OldArchive { file: paired as u32, new: file as u32, pieces });
     let sizes = [source.size(), old_source.size(), archive.size()];
     let all = sizes.iter().fold(0, |sum: u64, size| sum.saturating_add(*size));
-    if all <= options.memory / TRIED {
+    // At the first level a trial would take longer than it saves.
+    if all <= options.memory / TRIED && options.level != Level::Fast {
         let (plainly, inflated) = tried(&source, &old_source, &archive, old_archive.as_ref(), options)?;
         if inflated >= plainly {
             return plain(Inflation::NotSmaller);
@@ -555,8 +555,7 @@ fn size(old: &[&[u8]], new: &[u8], options: &Options) -> Result<usize, DeltaErro
     };
     let (old, new) = (corpus(old), corpus(&[new]));
     let effort = Effort::of(options.level);
-    let index =
-        Index::new(&old.bytes, &[(0, old.bytes.len())], effort.width, effort.step(old.bytes.len()), effort.sparse());
+    let index = effort.index(&old.bytes);
     let pair = Pair { old: &old.bytes, new: &new.bytes, search: effort.search };
     let covers = file_covers(&pair, &index, 0, new.bytes.len(), Some(0))?;
     let extent = Extent { file: 0, offset: 0, length: new.bytes.len() as u64 };

@@ -41,6 +41,8 @@ pub(super) struct Search {
     pub(super) keep: usize,
     /// How many bytes more than the kept alignment a match must have.
     pub(super) gain: usize,
+    /// Whether fewer and fewer places are looked at where nothing is found.
+    pub(super) hurry: bool,
     /// Bytes around a gap that are searched for short matches; none are with zero.
     pub(super) local: usize,
 }
@@ -132,7 +134,8 @@ impl Pair<'_> {
                     return Next::Switch(at, old);
                 }
             }
-            at += 1;
+            // Odd, so that every place between two that are indexed is met.
+            at += if self.search.hurry { 1 + 2 * ((at - from) >> 10).min(7) } else { 1 };
         }
         Next::End
     }
@@ -164,12 +167,19 @@ impl Pair<'_> {
     /// How far an alignment is worth following from `begin` on.
     fn forward(&self, begin: usize, to: usize, alignment: i64) -> usize {
         let Some(old) = self.aligned(begin, alignment) else { return 0 };
-        let (mut score, mut best, mut length) = (0_i64, 0, 0);
-        for (at, (x, y)) in self.old[old..].iter().zip(&self.new[begin..to]).enumerate() {
-            score += if x == y { 1 } else { -1 };
+        let (old, new) = (&self.old[old..], &self.new[begin..to]);
+        let end = old.len().min(new.len());
+        let (mut score, mut best, mut length, mut at) = (0_i64, 0, 0, 0);
+        while at < end {
+            let same = common_prefix(&old[at..end], &new[at..end]);
+            at += same;
+            score += same as i64;
             if score > best {
-                (best, length) = (score, at + 1);
+                (best, length) = (score, at);
             }
+            // The byte that ended it.
+            score -= 1;
+            at += 1;
         }
         length
     }
@@ -226,7 +236,7 @@ impl Pair<'_> {
         if ranges.is_empty() {
             return Vec::new();
         }
-        let index = Index::new(self.old, &ranges, 8, 1, 0);
+        let index = Index::new(self.old, &ranges, 8, 1);
         let expected = before.map(|cover| cover.old_end());
         let found = Pair { search: Search { local: 0, ..self.search }, ..*self }.covers(&index, from, to, expected);
         found.into_iter().filter(|cover| cover.length >= 8).collect()

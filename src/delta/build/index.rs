@@ -3,42 +3,36 @@
 /// Most occurrences of one piece that are looked at, on either side of where one is expected.
 const NEAREST: usize = 6;
 
+/// Bits of a hash that are kept beside a position, and bits of that.
+const TAG: u32 = 4;
+const STEPS: u32 = 32 - TAG;
+
 /// Positions of pieces of `width` bytes in old content, by their hash.
 pub(super) struct Index {
     width: usize,
     shift: u32,
-    /// Only pieces are indexed whose first bytes have a product with so many zeros in front.
-    sparse: u32,
-    /// Of each hash, where its positions begin; one more for the end.
+    /// Of each hash, where its positions begin, and one more for the end; empty if each hash has one position only.
     starts: Vec<u32>,
+    /// With one position for each hash: four more bits of the hash, then which `step` it is, from 1 on; or zero.
     positions: Vec<u32>,
+    step: usize,
 }
 
 impl Index {
-    /// Indexes every `step`th position of the ranges of `old` for pieces of `width` (8 to 16, or 32) bytes; of these, if
-    /// `sparse` is not zero, one in two to its power, chosen by what is there.
-    pub(super) fn new(old: &[u8], ranges: &[(usize, usize)], width: usize, step: usize, sparse: u32) -> Self {
-        let total: usize = ranges.iter().map(|(from, to)| (((to - from) / step) >> sparse) + 1).sum();
+    /// Indexes every `step`th position of the ranges of `old` for pieces of `width` (8 to 16) bytes.
+    pub(super) fn new(old: &[u8], ranges: &[(usize, usize)], width: usize, step: usize) -> Self {
+        let total: usize = ranges.iter().map(|(from, to)| (to - from) / step + 1).sum();
         let bits = (usize::BITS - total.leading_zeros()).clamp(10, 25);
-        let mut index = Self { width, shift: 64 - bits, sparse, starts: Vec::new(), positions: Vec::new() };
+        let shift = 64 - bits;
+        // It is looked twice, which takes less memory than remembering.
         let each = |visit: &mut dyn FnMut(usize, usize)| {
             for (from, to) in ranges {
                 for at in (*from..(*to + 1).saturating_sub(width)).step_by(step) {
-                    if let Some(hash) = hash(&old[at..], width, index.shift, sparse) {
+                    if let Some(hash) = hash(&old[at..], width, shift) {
                         visit(at, hash);
                     }
                 }
             }
-        };
-        // A few pieces are remembered; for many it is looked twice, which takes less memory.
-        let mut few = Vec::new();
-        if sparse > 0 {
-            few.reserve(total);
-            each(&mut |at, hash| few.push((at as u32, hash as u32)));
-        }
-        let each = |visit: &mut dyn FnMut(usize, usize)| match sparse {
-            0 => each(visit),
-            _ => few.iter().for_each(|(at, hash)| visit(*at as usize, *hash as usize)),
         };
         let mut starts = vec![0_u32; (1 << bits) + 1];
         each(&mut |_, hash| starts[hash + 1] += 1);
@@ -55,14 +49,36 @@ impl Index {
         });
         starts.rotate_right(1);
         starts[0] = 0;
-        index.starts = starts;
-        index.positions = positions;
-        index
+        Self { width, shift, starts, positions, step }
+    }
+
+    /// Indexes one position in `step` (16 or more) for pieces of `width` (8 to 32) bytes, and keeps one for each hash:
+    /// quick to make. Most that are none are seen without a look at the old content.
+    pub(super) fn coarse(old: &[u8], width: usize, step: usize) -> Self {
+        let total = old.len() / step + 1;
+        let bits = (usize::BITS - total.leading_zeros()).clamp(10, 25);
+        let mut positions = vec![0_u32; 1 << bits];
+        let shift = 64 - bits;
+        for at in (0..(old.len() + 1).saturating_sub(width)).step_by(step) {
+            if let Some(hash) = hash(&old[at..], width, shift - TAG) {
+                positions[hash >> TAG] = tag(hash) | (at / step + 1) as u32;
+            }
+        }
+        Self { width, shift: shift - TAG, starts: Vec::new(), positions, step }
     }
 
     /// The longest match of the beginning of `new` in `old`, the nearest to `expected` among equals: position, length.
     pub(super) fn find(&self, old: &[u8], new: &[u8], expected: i64) -> Option<(usize, usize)> {
-        let hash = hash(new, self.width, self.shift, self.sparse)?;
+        let hash = hash(new, self.width, self.shift)?;
+        if self.starts.is_empty() {
+            let found = self.positions[hash >> TAG];
+            if found == 0 || found >> STEPS != tag(hash) >> STEPS {
+                return None;
+            }
+            let at = ((found & ((1 << STEPS) - 1)) as usize - 1) * self.step;
+            let length = common_prefix(&old[at..], new);
+            return (length >= self.width).then_some((at, length));
+        }
         let all = &self.positions[self.starts[hash] as usize..self.starts[hash + 1] as usize];
         let near = if all.len() <= 2 * NEAREST {
             all
@@ -86,21 +102,23 @@ impl Index {
     }
 }
 
+/// The bits of a hash that are kept beside a position.
+fn tag(hash: usize) -> u32 {
+    (hash as u32) << STEPS
+}
+
 /// The hash of the first `width` bytes; nothing for one byte repeated, of which there is too much everywhere.
-fn hash(bytes: &[u8], width: usize, shift: u32, sparse: u32) -> Option<usize> {
+fn hash(bytes: &[u8], width: usize, shift: u32) -> Option<usize> {
     const ODD: u64 = 0x9E37_79B9_7F4A_7C15;
     let bytes = bytes.get(..width)?;
     let head = word(bytes, 0);
-    if head.wrapping_mul(ODD).leading_zeros() < sparse {
-        return None;
-    }
     let tail = word(bytes, width - 8);
     if head == tail && head == head.rotate_left(8) {
         return None;
     }
     let mut mixed = head.wrapping_mul(ODD) ^ tail.wrapping_mul(0xC2B2_AE3D_27D4_EB4F).rotate_left(31);
-    if width == 32 {
-        mixed ^= (word(bytes, 8).wrapping_mul(ODD) ^ word(bytes, 16)).rotate_left(17);
+    if width > 16 {
+        mixed ^= (word(bytes, 8).wrapping_mul(ODD) ^ word(bytes, width - 16)).rotate_left(17);
     }
     Some((mixed.wrapping_mul(ODD) >> shift) as usize)
 }
@@ -128,5 +146,9 @@ pub(super) fn common_prefix(a: &[u8], b: &[u8]) -> usize {
 
 /// At how many places both have the same byte.
 pub(super) fn agreement(a: &[u8], b: &[u8]) -> usize {
-    a.iter().zip(b).map(|(x, y)| usize::from(x == y)).sum()
+    let length = a.len().min(b.len());
+    let (a, b) = (a[..length].chunks_exact(64), b[..length].chunks_exact(64));
+    let same = |x: &[u8], y: &[u8]| x.iter().zip(y).fold(0_u8, |sum, (x, y)| sum.wrapping_add(u8::from(x == y)));
+    let rest = same(a.remainder(), b.remainder());
+    a.zip(b).map(|(x, y)| usize::from(same(x, y))).sum::<usize>() + usize::from(rest)
 }

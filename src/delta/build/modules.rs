@@ -129,7 +129,7 @@ impl Module {
         View::new(&relocation).rewrite(0, &mut bytes);
         let target = &new.files[self.new];
         let content = new.bytes_of(self.new);
-        let index = Index::new(&bytes, &[(0, bytes.len())], effort.width, effort.step(bytes.len()), 0);
+        let index = Index::new(&bytes, &[(0, bytes.len())], effort.width, effort.step(bytes.len()));
         let pair = Pair { old: &bytes, new: content, search: effort.search };
         let local = file_covers(&pair, &index, 0, content.len(), Some(0))?;
         let price = |covers: &[Cover], old: &[u8], new: &[u8]| {

@@ -5,21 +5,27 @@ use super::cover::{Cover, Pair, Search};
 use super::index::Index;
 use super::select::{self, Job};
 use super::streams::{self, Encoded};
-use super::{Corpus, FileReport, Level, Options, Patch, Progress, Tree, Way, modules, most_drawn, text, views};
+use super::{Corpus, FileReport, Level, Options, Patch, Placed, Progress, Tree, Way, modules, most_drawn, text, views};
 use crate::delta::DeltaError;
 use crate::limits::{PATCH_MAP, PATCH_OUTPUT};
 use crate::model::{Extent, Method, Relocation};
 use rayon::prelude::*;
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 /// Bytes of new content that one task looks for covers of.
 const PIECE: usize = 4 << 20;
 
+/// Bytes that must be missing in one place to be looked for elsewhere, at the first level.
+const LARGE_GAP: usize = 4 << 10;
+
 /// How a level looks for covers.
 #[derive(Clone, Copy)]
 pub(super) struct Effort {
+    /// Bytes of a piece that is looked for.
     pub(super) width: usize,
+    /// Every how many positions a coarse index has; nothing for a full one.
+    coarse: Option<usize>,
     pub(super) search: Search,
     /// How often addresses are moved and covers looked for again.
     pub(super) passes: usize,
@@ -27,25 +33,27 @@ pub(super) struct Effort {
 
 impl Effort {
     pub(super) fn of(level: Level) -> Self {
-        let (width, local, passes) = match level {
-            Level::Fast => (32, 0, 0),
-            Level::Default => (12, 4 << 10, 2),
-            Level::Best => (12, 16 << 10, 3),
+        let (width, coarse, local, passes) = match level {
+            Level::Fast => (24, Some(16), 0, 0),
+            Level::Default => (12, None, 4 << 10, 2),
+            Level::Best => (12, None, 16 << 10, 3),
         };
-        Self { width, search: Search { keep: 44, gain: 8, local }, passes }
+        Self { width, coarse, search: Search { keep: 44, gain: 8, hurry: coarse.is_some(), local }, passes }
     }
 
-    /// How sparsely the positions are indexed.
-    pub(super) fn sparse(&self) -> u32 {
-        if self.width == 32 { 4 } else { 0 }
+    /// The index of old content.
+    pub(super) fn index(&self, old: &[u8]) -> Index {
+        match self.coarse {
+            Some(step) => Index::coarse(old, self.width, step),
+            None => Index::new(old, &[(0, old.len())], self.width, self.step(old.len())),
+        }
     }
 
     /// Every how many positions old content of this length is indexed.
     pub(super) fn step(&self, length: usize) -> usize {
-        match (self.width, length >> 20) {
-            (32, _) => 1,
-            (_, 0..16) => 1,
-            (_, 16..64) => 2,
+        match length >> 20 {
+            0..16 => 1,
+            16..64 => 2,
             _ => 4,
         }
     }
@@ -54,14 +62,16 @@ impl Effort {
 /// Counts what is done, and ends the build when it is to end.
 pub(super) struct Clock<'a> {
     progress: &'a dyn Progress,
-    done: AtomicU64,
+    done: Mutex<u64>,
     total: u64,
 }
 
 impl Clock<'_> {
     pub(super) fn step(&self, bytes: usize) -> Result<(), DeltaError> {
-        let done = self.done.fetch_add(bytes as u64, Ordering::Relaxed) + bytes as u64;
-        if self.progress.step(done, self.total) { Ok(()) } else { Err(DeltaError::Cancelled) }
+        // Whoever tells it holds it, so that nobody is told of less than before.
+        let mut done = self.done.lock().unwrap_or_else(PoisonError::into_inner);
+        *done = (*done + bytes as u64).min(self.total);
+        if self.progress.step(*done, self.total) { Ok(()) } else { Err(DeltaError::Cancelled) }
     }
 }
 
@@ -83,7 +93,7 @@ pub(super) fn encode(
     let new = &Tree { contents: &new_side, paths: new.paths.clone() };
     let jobs = select::jobs(old, new, &pairs, options, &archives)?;
     let bytes: usize = jobs.iter().flat_map(|job| &job.new).map(|unit| unit.length).sum();
-    let clock = Clock { progress, done: AtomicU64::new(0), total: 2 * bytes as u64 };
+    let clock = Clock { progress, done: Mutex::new(0), total: 2 * bytes as u64 };
     clock.step(0)?;
     let build = Build { old, new, pairs: &pairs, options, archives: &archives, clock: &clock };
     let mut patch = Patch { views: Vec::new(), segments: Vec::new(), files: Vec::new() };
@@ -131,6 +141,7 @@ fn encode_job(build: &Build<'_>, job: &Job, patch: &mut Patch) -> Result<(), Del
     let mut segments = Vec::new();
     let mut history = vec![false; new.files.len()];
     for (files, encoded) in text::segments(&old, &new, &covers, &pairs, options)? {
+        clock.step(files.iter().map(|file| new.files[*file].length).sum())?;
         files.into_iter().for_each(|file| history[file] = true);
         segments.push(encoded);
     }
@@ -262,22 +273,64 @@ fn all_covers(
     skipped: &(dyn Fn(usize) -> bool + Sync),
     clock: &Clock<'_>,
 ) -> Result<Vec<Vec<Cover>>, DeltaError> {
-    let step = effort.step(old.bytes.len());
-    let index = Index::new(&old.bytes, &[(0, old.bytes.len())], effort.width, step, effort.sparse());
-    let pair = Pair { old: &old.bytes, new: &new.bytes, search: effort.search };
+    let all = OnceLock::new();
     let files: Vec<_> = new.files.iter().zip(pairs).enumerate().collect();
     files
         .par_iter()
         .map(|(number, (file, paired))| {
+            clock.step(file.length)?;
             if skipped(*number) {
                 return Ok(Vec::new());
             }
+            let index = || all.get_or_init(|| effort.index(&old.bytes));
+            let pair = Pair { old: &old.bytes, new: &new.bytes, search: effort.search };
+            if let (Some(paired), Some(_)) = (**paired, effort.coarse) {
+                let covers = own_covers(old, new, file, paired, effort)?;
+                return if old.files.len() == 1 { Ok(covers) } else { fill_large(&pair, index, file, covers) };
+            }
             let expected = paired.map(|paired| old.files[paired].start);
-            let covers = file_covers(&pair, &index, file.start, file.start + file.length, expected)?;
-            clock.step(file.length)?;
-            Ok(covers)
+            file_covers(&pair, index(), file.start, file.start + file.length, expected)
         })
         .collect()
+}
+
+/// Covers of a new file from its counterpart alone: so small an index is in the caches of the processor.
+fn own_covers(
+    old: &Corpus,
+    new: &Corpus,
+    file: &Placed,
+    paired: usize,
+    effort: &Effort,
+) -> Result<Vec<Cover>, DeltaError> {
+    let (start, own) = (old.files[paired].start, old.bytes_of(paired));
+    let pair = Pair { old: own, new: &new.bytes, search: effort.search };
+    let mut covers = file_covers(&pair, &effort.index(own), file.start, file.start + file.length, Some(0))?;
+    covers.iter_mut().for_each(|cover| cover.old += start);
+    Ok(covers)
+}
+
+/// Covers, and those of what they leave out if that is much.
+fn fill_large<'a>(
+    pair: &Pair<'_>,
+    index: impl Fn() -> &'a Index,
+    file: &Placed,
+    covers: Vec<Cover>,
+) -> Result<Vec<Cover>, DeltaError> {
+    let covered: usize = covers.iter().map(|cover| cover.length).sum();
+    if covered >= file.length - file.length / 8 {
+        return Ok(covers);
+    }
+    let mut filled = Vec::with_capacity(covers.len());
+    let mut done = file.start;
+    for cover in covers.iter().copied().map(Some).chain([None]) {
+        let gap_end = cover.map_or(file.start + file.length, |cover| cover.new);
+        if gap_end - done >= LARGE_GAP {
+            filled.extend(file_covers(pair, index(), done, gap_end, None)?);
+        }
+        filled.extend(cover);
+        done = cover.map_or(gap_end, |cover| cover.new_end());
+    }
+    Ok(pair.tidy(filled))
 }
 
 /// Covers of the new bytes from `from` to `to`, found in pieces.

@@ -3,7 +3,7 @@
 
 use super::archives::Archives;
 use super::index::word;
-use super::{Options, Tree};
+use super::{Level, Options, Tree};
 use crate::delta::DeltaError;
 use std::collections::HashMap;
 
@@ -25,6 +25,8 @@ pub(super) struct Job {
 /// Bytes of memory that building takes for each byte of old and new content: the content itself, a copy of it with
 /// addresses moved, the index, and streams.
 const FACTOR: u64 = 5;
+/// The same at the first level, where nothing is moved and the index is small.
+const FAST_FACTOR: u64 = 3;
 /// Most content of one job: positions have 32 bits.
 const MOST: u64 = 3 << 30;
 /// Old trees up to this length are compared with everything: looking first would save nothing.
@@ -33,6 +35,8 @@ const SMALL: u64 = 64 << 20;
 const KEPT: usize = 4;
 /// No job.
 const NONE: u32 = u32::MAX;
+/// Old files with neighbouring names that a new file without a counterpart is compared with, at the first level.
+const NEIGHBOURS: usize = 4;
 /// Bytes of a sampled piece.
 const PIECE: usize = 32;
 /// Most samples of the new content.
@@ -46,12 +50,14 @@ pub(super) fn jobs(
     options: &Options,
     archives: &Archives,
 ) -> Result<Vec<Job>, DeltaError> {
-    let budget = (options.memory / FACTOR).clamp(1 << 20, MOST);
+    let fast = options.level == Level::Fast;
+    let factor = if fast { FAST_FACTOR } else { FACTOR };
+    let budget = (options.memory / factor).clamp(1 << 20, MOST);
     let chunk = usize::try_from(budget / 4).unwrap_or(usize::MAX).clamp(1 << 17, 256 << 20);
     let (old_units, new_units) = (units(old, chunk, None)?, units(new, chunk, Some(archives))?);
     let total = |units: &[Unit]| units.iter().map(|unit| unit.length as u64).sum::<u64>();
     let (old_total, new_total) = (total(&old_units), total(&new_units));
-    if old_total <= SMALL && old_total + new_total <= budget {
+    if !fast && old_total <= SMALL && old_total + new_total <= budget {
         return Ok(vec![Job { old: old_units, new: new_units }]);
     }
     let mut jobs = Vec::<Job>::new();
@@ -66,7 +72,10 @@ pub(super) fn jobs(
             job.new.push(unit);
         }
     }
-    let rank = Ranking::new(old, new, pairs, &old_units, &jobs, new_total)?;
+    let rank = match fast {
+        true => Ranking::by_name(old, new, pairs, &old_units, &jobs),
+        false => Ranking::new(old, new, pairs, &old_units, &jobs, new_total)?,
+    };
     for (number, job) in jobs.iter_mut().enumerate() {
         let mut room = budget.saturating_sub(total(&job.new));
         let mut ranked: Vec<(u64, &Unit)> =
@@ -107,6 +116,44 @@ struct Ranking {
 }
 
 impl Ranking {
+    /// Without a look into any file: counterparts, and neighbours of what has none.
+    fn by_name(old: &Tree<'_>, new: &Tree<'_>, pairs: &[Option<usize>], old_units: &[Unit], jobs: &[Job]) -> Self {
+        let mut sorted: Vec<u32> = (0..old.paths.len() as u32).collect();
+        sorted.sort_unstable_by_key(|file| &old.paths[*file as usize]);
+        // Of each old file the jobs that want it, with the parts that they have of its counterpart.
+        let mut wanted = HashMap::<u32, Vec<(usize, u64, u64)>>::new();
+        for (number, job) in jobs.iter().enumerate() {
+            for unit in &job.new {
+                let mut want =
+                    |file: u32, span: (u64, u64)| wanted.entry(file).or_default().push((number, span.0, span.1));
+                match pairs[unit.file as usize] {
+                    // What a part of a large file comes from is not far from where it is.
+                    Some(paired) => {
+                        let reach = unit.length as u64 / 2;
+                        want(
+                            paired as u32,
+                            (unit.offset.saturating_sub(reach), unit.offset + unit.length as u64 + reach),
+                        );
+                    }
+                    None if unit.length > 0 => {
+                        let path = &new.paths[unit.file as usize];
+                        let place = sorted.partition_point(|file| old.paths[*file as usize] < *path);
+                        let from = place.saturating_sub(NEIGHBOURS / 2);
+                        sorted.iter().skip(from).take(NEIGHBOURS).for_each(|file| want(*file, (0, u64::MAX)));
+                    }
+                    None => {}
+                }
+            }
+        }
+        let hits = old_units.iter().map(|unit| {
+            let end = unit.offset + unit.length as u64;
+            let near =
+                wanted.get(&unit.file).into_iter().flatten().filter(|(_, from, to)| unit.offset < *to && end > *from);
+            near.map(|(job, ..)| (*job, 1)).collect()
+        });
+        Self { hits: hits.collect() }
+    }
+
     fn new(
         old: &Tree<'_>,
         new: &Tree<'_>,

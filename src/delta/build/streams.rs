@@ -1,6 +1,7 @@
 //! From covers to segments: streams, packs, headers.
 
 use super::cover::Cover;
+use super::index::common_prefix;
 use super::pack::{self, Kind, Packed};
 use super::{Corpus, Level};
 use crate::delta::coder::put;
@@ -90,15 +91,18 @@ impl Writer<'_> {
         let jump = position as i64 - self.last as i64;
         put((jump << 1 ^ jump >> 63) as u64, &mut self.streams[1]);
         self.last = position + to.len();
-        for (old, new) in from.iter().zip(to) {
-            if old == new {
-                if self.differing > 0 {
-                    self.run();
-                }
-                self.same += 1;
-            } else {
+        let mut at = 0;
+        while at < to.len() {
+            let same = common_prefix(&from[at..], &to[at..]);
+            if same > 0 && self.differing > 0 {
+                self.run();
+            }
+            self.same += same as u64;
+            at += same;
+            if let (Some(old), Some(new)) = (from.get(at), to.get(at)) {
                 self.differing += 1;
                 self.streams[3].push(new.wrapping_sub(*old));
+                at += 1;
             }
         }
     }

@@ -123,7 +123,7 @@ impl Candidate {
             let step = effort.step(plain.len()) * if last { 1 } else { 2 };
             let mut moved = plain.to_vec();
             View::new(&relocation).rewrite(0, &mut moved);
-            let index = Index::new(&moved, &[(0, moved.len())], effort.width, step, 0);
+            let index = Index::new(&moved, &[(0, moved.len())], effort.width, step);
             let mut search = effort.search;
             search.local = if last { search.local } else { 0 };
             let pair = Pair { old: &moved, new: target, search };
