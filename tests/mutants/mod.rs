@@ -324,6 +324,9 @@ fn copy_all(from: &Path, to: &Path, changed: &dyn Fn(&Path, Vec<u8>) -> Vec<u8>)
     if fs::read(to).is_ok_and(|there| there == bytes) { Ok(()) } else { fs::write(to, bytes) }
 }
 
+/// The test that fails with a mutant, if one does, and how long it took to tell.
+type Verdict = (Option<String>, Duration);
+
 /// One run over a built program. What it has found stands in a file beside the program as it comes, so that a run that
 /// was cut short goes on where it was.
 struct Run {
@@ -332,7 +335,7 @@ struct Run {
     /// The digest of the program: with another one nothing that was found counts.
     build: String,
     notes: PathBuf,
-    found: Mutex<BTreeMap<(usize, String), (Option<String>, Duration)>>,
+    found: Mutex<BTreeMap<(usize, String), Verdict>>,
 }
 
 impl Run {
@@ -350,7 +353,7 @@ impl Run {
     }
 
     /// The name of the test that fails with a mutant, if one of those with this prefix does, and how long that took.
-    fn verdict(&self, number: usize, tests: &str, patience: Duration) -> (Option<String>, Duration) {
+    fn verdict(&self, number: usize, tests: &str, patience: Duration) -> Verdict {
         let key = (number, tests.to_string());
         if let Some(known) = self.found.lock().unwrap().get(&key) {
             return known.clone();
