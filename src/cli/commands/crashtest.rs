@@ -9,14 +9,14 @@ use crate::cli::files::{Draft, failed, open_package};
 use crate::cli::output::{Output, bytes};
 use crate::cli::progress::Meter;
 use crate::crashtest::{Act, After, Before, Case, Exploration, Promise, Scenario, Violation};
-use crate::device::{Engine, read_sources};
+use crate::device::{Engine, Generation, read_sources};
 use crate::error::{Code, Error};
 use crate::limits;
 use crate::model::{Digest, Finding, Manifest, ManifestChange, TreePath};
 use crate::package::{self, Package, Start};
 use crate::tree::{self, Depth, Walk};
 use crate::vfs::sim::{Budget, Faults, Profile, SimVfs};
-use crate::vfs::{Access, OsVfs, Vfs as _};
+use crate::vfs::{Access, OsVfs, Vfs};
 use serde::Serialize;
 use std::collections::BTreeSet;
 use std::io::{Read, Write as _};
@@ -233,13 +233,21 @@ fn require_new(scenario: &Scenario, target: Digest, paths: &BTreeSet<TreePath>) 
         (_, Some(error)) => return Err(error),
         (promise, None) => return Err(Error::new(Code::Internal, format!("an update that promises {promise:?}"))),
     }
-    let paths: Vec<TreePath> = paths.iter().cloned().collect();
-    let (generation, new) = Engine::open(disk.clone())?.expected()?;
+    require_promised(&disk, Engine::open(disk.clone())?.expected()?, target, paths)
+}
+
+/// What is recorded must be what the package promises, and the tree what is recorded.
+fn require_promised(
+    vfs: &impl Vfs,
+    (generation, new): (Generation, Manifest),
+    target: Digest,
+    paths: &BTreeSet<TreePath>,
+) -> Result<(), Error> {
     if generation.digest != Some(target) {
         return Err(Error::new(Code::Violation, "the tree that is recorded is not the one that the package promises"));
     }
-    let verified = tree::verify(&disk, &new, false, Depth::Touched(&paths), &|_, _| ())?;
-    let findings: Vec<Finding> = verified.findings;
+    let paths: Vec<TreePath> = paths.iter().cloned().collect();
+    let findings: Vec<Finding> = tree::verify(vfs, &new, false, Depth::Touched(&paths), &|_, _| ())?.findings;
     if findings.is_empty() {
         return Ok(());
     }

@@ -52,7 +52,14 @@ impl Export {
 impl Drop for Export {
     /// The thread ends when the kernel has let go of the file; if something still holds it, it is left to itself.
     fn drop(&mut self) {
-        let gone = rustix::mount::unmount(&self.path, UnmountFlags::empty()).is_ok();
+        // A loop device that was just detached lets go of it a little later.
+        let gone = (0..200).any(|_| match rustix::mount::unmount(&self.path, UnmountFlags::empty()) {
+            Err(Errno::BUSY) => {
+                std::thread::sleep(std::time::Duration::from_millis(5));
+                false
+            }
+            unmounted => unmounted.is_ok(),
+        });
         if let Some(thread) = self.thread.take().filter(|_| gone) {
             let _ = thread.join();
         }

@@ -167,7 +167,7 @@ fn is_at_least(release: &str, major: u32, minor: u32) -> bool {
 
 /// ext2 has the number of ext4; only the list of mounts tells them apart. Without it nothing is promised.
 fn is_journaled_ext(mount: Mount) -> bool {
-    let Some((id, mounts)) = mount.id.zip(fs::read_to_string("/proc/self/mountinfo").ok()) else { return false };
+    let Some((id, mounts)) = mount.id.zip(fs::read_to_string("/proc/thread-self/mountinfo").ok()) else { return false };
     matches!(mounted_type(&mounts, id), Some("ext3" | "ext4"))
 }
 

@@ -1,13 +1,14 @@
 //! `crashtest --real`: the same package on real file systems whose disk loses its power.
 
-use super::Chosen;
+use super::{Chosen, require_promised};
 use crate::cli::args::{Crashtest, RealDisk};
+use crate::cli::files::failed;
 use crate::cli::lab::{self, Act, FILE_SYSTEMS, FileSystem, Found, Hunt, Orders, Snapshot, Tally, Update};
 use crate::cli::output::{Output, bytes};
 use crate::device::{Config, Engine};
 use crate::error::{Code, Error};
 use crate::limits;
-use crate::tree::{self, Depth};
+use crate::tree;
 use crate::vfs::{Access, OsVfs, Vfs as _};
 use serde::Serialize;
 use std::path::Path;
@@ -44,7 +45,7 @@ struct Summary<'a> {
 pub(super) fn run(asked: &Crashtest, chosen: Chosen, output: &Output) -> Result<(), Error> {
     let systems = file_systems(&asked.real)?;
     let size = chosen.size;
-    let update = Arc::new(prepare(asked, chosen).map_err(broken)?);
+    let update = Arc::new(prepare(asked, chosen)?);
     if let Some(state) = &asked.replay {
         return replay(asked, &update, state, output);
     }
@@ -106,16 +107,18 @@ fn orders(asked: &Crashtest, fs: &'static FileSystem, update: &Arc<Update>, size
 }
 
 /// The update as the lab knows it: what the package touches of the base, before and after.
-fn prepare(asked: &Crashtest, chosen: Chosen) -> Result<Update, String> {
+fn prepare(asked: &Crashtest, chosen: Chosen) -> Result<Update, Error> {
     let text = |error: Error| format!("{}: {error}", error.code().as_str());
     if chosen.size > limits::CRASHTEST_REAL_BYTES {
         let most = bytes(limits::CRASHTEST_REAL_BYTES);
-        return Err(format!("the package touches {}, and the lab takes at most {most}", bytes(chosen.size)));
+        let what = format!("the package touches {}, and the lab takes at most {most}", bytes(chosen.size));
+        return Err(Error::new(Code::Limit, what));
     }
     if chosen.from == chosen.to {
-        return Err(format!("from {0} to {0}: the lab could not tell what is installed", chosen.from));
+        let what = format!("from {0} to {0}: the lab could not tell what is installed", chosen.from);
+        return Err(Error::new(Code::Usage, what));
     }
-    let Chosen { base, old, new, from, to, paths, .. } = chosen;
+    let Chosen { base, old, target, from, to, paths, .. } = chosen;
     let (old, paths) = (Arc::new(old), Arc::new(paths));
     let times = old.policy().mtime;
     let build = {
@@ -136,26 +139,20 @@ fn prepare(asked: &Crashtest, chosen: Chosen) -> Result<Update, String> {
             Engine::init(vfs, config, &from, Some(&old)).map(drop).map_err(text)
         }
     };
-    let program = std::env::current_exe().map_err(|error| error.to_string())?;
-    let package = std::fs::canonicalize(&asked.package).map_err(|error| error.to_string())?;
-    let scratch = lab::Scratch::new()?;
+    let program = std::env::current_exe().map_err(|error| broken(format!("this program: {error}")))?;
+    let package = std::fs::canonicalize(&asked.package).map_err(|error| failed("open", &asked.package, error))?;
+    let scratch = lab::Scratch::new().map_err(broken)?;
     let [before, after] = ["old", "new"].map(|name| scratch.path().join(name));
     for root in [&before, &after] {
-        std::fs::create_dir(root).map_err(|error| error.to_string())?;
-        build(root)?;
+        std::fs::create_dir(root).map_err(|error| failed("create", root, error))?;
+        build(root).map_err(broken)?;
     }
-    let snapshot = Snapshot::of(&before, times)?;
-    take(&after)?;
-    lab::apply(&program, &after, &package)?;
-    // Without a loss of power it must become what the package promises.
-    if let Some(new) = &new {
-        let paths: Vec<_> = paths.iter().cloned().collect();
-        let vfs = OsVfs::open_tree(&after).map_err(|error| error.to_string())?;
-        let found = tree::verify(&vfs, new, false, Depth::Touched(&paths), &|_, _| ()).map_err(|e| e.to_string())?;
-        if let Some(first) = found.findings.first() {
-            return Err(format!("even without a loss of power it is not what the package promises: {first:?}"));
-        }
-    }
+    let snapshot = Snapshot::of(&before, times).map_err(broken)?;
+    take(&after).map_err(broken)?;
+    lab::apply(&program, &after, &package).map_err(broken)?;
+    let vfs = OsVfs::open(&after, &after.join(".surefoot"))?;
+    let expected = Engine::open(OsVfs::open(&after, &after.join(".surefoot"))?)?.expected()?;
+    require_promised(&vfs, expected, target, &paths)?;
     Ok(Update {
         name: NAME.to_owned(),
         program,
@@ -163,7 +160,7 @@ fn prepare(asked: &Crashtest, chosen: Chosen) -> Result<Update, String> {
         from,
         to,
         old: snapshot,
-        new: Snapshot::of(&after, times)?,
+        new: Snapshot::of(&after, times).map_err(broken)?,
         times,
         whole: old.entries().len() == paths.len(),
         build: Box::new(build),
