@@ -6,6 +6,7 @@ pub(super) const GROUPS: &[Group] = &[
     Group {
         file: "src/device/executor.rs",
         mutants: &[
+            ("a trial is taken back over what is marked immutable", "@{refuse_pinned(vfs, plan)?;}@", ""),
             (
                 "a directory is removed before its exchange is durable",
                 "if @{self.plan.as_ref().is_some_and(|plan| ends_directory(plan, index))}@ {",
@@ -372,6 +373,12 @@ pub(super) const GROUPS: &[Group] = &[
                 "Err(error) if @{matches!(error.code(), Code::Changed | Code::Stray)}@ => {",
                 "false",
             ),
+            (
+                "a number alone says that a trial was being taken back",
+                "if back && @{evidence::examine(&self.vfs, &plan, &directories, step, &mut Seen::default())?.0 \
+                 == Position::NotDone}@ {",
+                "true",
+            ),
             ("a direction that has rotted is not missed", "if @{self.was_going_back()?}@ {", "false"),
             (
                 "a lost direction is followed although it cannot be",
@@ -495,6 +502,12 @@ pub(super) const GROUPS: &[Group] = &[
     Group {
         file: "src/device/stage.rs",
         mutants: &[
+            (
+                "what the disk does not keep is not looked for",
+                "let Some(difference) = @{kept.difference(&node.metadata, self.policy)}@ else",
+                "None",
+            ),
+            ("what is set in place is not tried before", "@{self.rehearse()?;}@", ""),
             (
                 "content from a package is not checked",
                 "content, after.kind.size())?; @{check_content(&self.changes[index].path, after, size, digest)?;}@",

@@ -38,6 +38,7 @@ const KILLED_ELSEWHERE: &[&str] = &[];
 const SIMULATOR: &[&str] = &[
     "crash::nested::five",
     "crash::regressions::",
+    "crash::kept::",
     "crash::random::init",
     "crash::nested::a_process",
     "crash::faults::a_",
