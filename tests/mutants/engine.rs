@@ -422,7 +422,7 @@ pub(super) const GROUPS: &[Group] = &[
                 "told_apart && @{stat.inode == step.after_inode}@",
                 "{ let _ = stat; false }",
             ),
-            ("names do not show that steps were taken back", "(None, None) => @{true}@,", "false"),
+            ("names do not show that steps were taken back", "step.after_inode } (None, None) => @{true}@,", "false"),
             (
                 "during a trial the old version is verified",
                 "State::Trial { .. } => @{self.pending_generation()?}@, State::Idle",
