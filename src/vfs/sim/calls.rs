@@ -146,7 +146,7 @@ impl State {
         let (user, inode) = (self.options.user, self.live.inode(id).ok_or(Errno::NOENT)?);
         let shift = if user == inode.uid {
             6
-        } else if user == inode.gid {
+        } else if self.is_in(inode.gid) {
             3
         } else {
             0
@@ -204,7 +204,7 @@ impl State {
         self.permit(directory, 0o3)?;
         let parent = self.live.inode(directory).ok_or(Errno::NOENT)?;
         let inherits = parent.mode & 0o2000 != 0;
-        let group = if inherits { parent.gid } else { self.options.user };
+        let group = if inherits { parent.gid } else { self.options.group() };
         let mode = if inherits && matches!(body, Body::Directory(_)) { mode | 0o2000 } else { mode };
         let (id, number) = self.new_inode()?;
         let inode = Inode::new(body, number, mode, (self.options.user, group), self.time());
@@ -365,7 +365,7 @@ impl State {
     }
 
     fn is_in(&self, gid: u32) -> bool {
-        gid == self.options.user || self.options.second_group == Some(gid)
+        gid == self.options.group() || self.options.second_group == Some(gid)
     }
 
     pub(super) fn set_modified(&mut self, at: &Place, mtime: Time) -> Result<(), Errno> {

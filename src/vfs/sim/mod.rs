@@ -131,7 +131,9 @@ pub struct Options {
     pub folds_case: bool,
     /// The effective user; only 0 may give files away, change those of others, or pass over permissions.
     pub user: u32,
-    /// Another group that this user is in, besides the one with his number.
+    /// The effective group; nothing for the one with the number of the user.
+    pub group: Option<u32>,
+    /// Another group that this user is in, besides the effective one.
     pub second_group: Option<u32>,
     /// Modes are taken and forgotten, as on some network file systems.
     pub forgets_modes: bool,
@@ -145,6 +147,12 @@ pub struct Options {
     pub limit_inodes: Option<u64>,
     /// Keep a list of all calls, for [`SimVfs::trace`].
     pub trace: bool,
+}
+
+impl Options {
+    fn group(&self) -> u32 {
+        self.group.unwrap_or(self.user)
+    }
 }
 
 impl Default for Options {
@@ -162,6 +170,7 @@ impl Default for Options {
             sync_all_reports: true,
             folds_case: false,
             user: 0,
+            group: None,
             second_group: None,
             forgets_modes: false,
             reuse_inodes: false,
@@ -272,7 +281,7 @@ impl SimVfs {
     /// A disk that holds nothing but, if wanted, the state directory.
     pub fn with(options: Options) -> Self {
         let memory = Memory { next_inode: ROOT + 1, boots: 0, fresh_ids: 0, ticks: 0 };
-        let owner = (options.user, options.user);
+        let owner = (options.user, options.group());
         let disk = Disk::new(Inode::new(Body::directory(), ROOT, 0o755, owner, Time::default()));
         let made = options.state_directory;
         let vfs = Self::boot(options, memory, disk);
