@@ -75,16 +75,43 @@ pub fn copy_bytes<A: Vfs, B: Vfs>(from: (&A, &A::File), to: (&B, &B::File)) -> R
     }
 }
 
+/// Gives an object its metadata: owner first, since that clears bits of the mode; attributes before the mode, which may
+/// forbid them, and from the last, since an ACL sets the mode as well; time last.
 fn dress<V: Vfs>(to: &V, at: &Place, node: &Node, tree: &Manifest) -> Result<(), IoError> {
     let metadata = &node.metadata;
     if tree.policy().owner {
         to.set_owner(at, metadata.uid, metadata.gid)?;
     }
+    for (name, value) in metadata.xattrs.iter().rev() {
+        to.set_xattr(at, name, Some(value))?;
+    }
     if !matches!(node.kind, Kind::Symlink { .. }) {
         to.set_mode(at, metadata.mode)?;
     }
-    for (name, value) in &metadata.xattrs {
-        to.set_xattr(at, name, Some(value))?;
-    }
     to.set_mtime(at, metadata.mtime)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Policy;
+    use crate::tree::{Walk, scan};
+    use crate::vfs::sim::Options;
+    use crate::vfs::{Access, SimVfs};
+
+    /// A user who is not root could not build a package of what its owner may not write to, if it had attributes: the copy
+    /// on which the package is proven got its mode first.
+    #[test]
+    fn what_its_owner_may_not_write_to_is_copied_with_its_attributes() {
+        let disk = || SimVfs::with(Options { user: 1000, ..Options::default() });
+        let (from, to) = (disk(), disk());
+        from.write_file("d/a", "a").attribute("d/a", "user.a", "1").attribute("d/a", "user.b", "2").chmod("d/a", 0o444);
+        from.attribute("d", "user.d", "3").chmod("d", 0o555);
+        let how = Walk { policy: Policy { owner: true, mtime: true }, state_inside: true };
+        let tree = scan(&from, &how, &|_, _| ()).unwrap();
+        let paths = tree.entries().iter().map(|entry| entry.path.clone()).collect();
+        let content = |at: &Place| copy_bytes((&from, &from.open(at, Access::Read)?), (&to, &to.create(at)?));
+        copy(&to, &tree, &paths, &content).unwrap();
+        assert_eq!(to.snapshot_with_times().difference(&from.snapshot_with_times()), None);
+    }
 }
