@@ -2,10 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant, UNIX_EPOCH};
+use surefoot::model::Xattrs;
+use surefoot::vfs::{OsVfs, Place, Vfs as _};
 
 const SUREFOOT: &str = env!("CARGO_BIN_EXE_surefoot");
 
@@ -24,9 +27,23 @@ fn succeeds(root: &Path, arguments: &[&str]) -> String {
     text(&output.stdout)
 }
 
-/// Everything that counts: type, mode, owner, link target or content, and the time of the last modification.
-fn snapshot(root: &Path) -> BTreeMap<PathBuf, (u32, u32, u32, i64, Vec<u8>)> {
+/// What stands at one path, as far as it counts.
+#[derive(PartialEq, Eq)]
+struct Found {
+    mode: u32,
+    owner: (u32, u32),
+    modified: (i64, i64),
+    /// Of a file its bytes, of a link where it leads.
+    content: Vec<u8>,
+    attributes: Xattrs,
+    /// Every name of a file that has several.
+    group: Vec<PathBuf>,
+}
+
+fn snapshot(root: &Path) -> BTreeMap<PathBuf, Found> {
+    let vfs = OsVfs::open_tree(root).unwrap();
     let mut out = BTreeMap::new();
+    let mut groups: BTreeMap<u64, Vec<PathBuf>> = BTreeMap::new();
     let mut left = vec![root.to_path_buf()];
     while let Some(directory) = left.pop() {
         for entry in fs::read_dir(&directory).unwrap() {
@@ -44,10 +61,31 @@ fn snapshot(root: &Path) -> BTreeMap<PathBuf, (u32, u32, u32, i64, Vec<u8>)> {
                 fs::read(&path).unwrap()
             };
             let key = path.strip_prefix(root).unwrap().to_path_buf();
-            out.insert(key, (metadata.mode(), metadata.uid(), metadata.gid(), metadata.mtime(), content));
+            if metadata.nlink() > 1 && !metadata.is_dir() {
+                groups.entry(metadata.ino()).or_default().push(key.clone());
+            }
+            let found = Found {
+                mode: metadata.mode(),
+                owner: (metadata.uid(), metadata.gid()),
+                modified: (metadata.mtime(), metadata.mtime_nsec()),
+                content,
+                attributes: vfs.xattrs(&place(&key)).unwrap(),
+                group: Vec::new(),
+            };
+            out.insert(key, found);
+        }
+    }
+    for mut group in groups.into_values() {
+        group.sort();
+        for path in &group {
+            out.get_mut(path).unwrap().group.clone_from(&group);
         }
     }
     out
+}
+
+fn place(path: &Path) -> Place {
+    Place::parse(path.as_os_str().as_bytes()).unwrap()
 }
 
 /// A tree of some thousand files; the two versions differ in a third of them.
@@ -67,14 +105,29 @@ fn make(root: &Path, version: u64) {
             std::os::unix::fs::symlink(target, root.join(format!("d{}/link{n}", n % 20))).unwrap();
         }
     }
+    // Groups of names of one file, and attributes: some stay, some differ between the versions.
+    let vfs = OsVfs::open_tree(root).unwrap();
+    let mut with_attributes = 0;
+    for n in (0..3000_u64).filter(|n| n % 11 != 10 - version) {
+        let name = format!("d{}/e{}/f{n}", n % 20, n % 7);
+        if n % 60 < 2 + version {
+            fs::hard_link(root.join(&name), root.join(format!("d{}/name{n}", (n + version) % 20))).unwrap();
+        }
+        if n % 40 == 7 {
+            let value = format!("{}", if n % 80 == 7 { version } else { n });
+            with_attributes +=
+                usize::from(vfs.set_xattr(&place(Path::new(&name)), b"user.kill", Some(value.as_bytes())).is_ok());
+        }
+    }
+    println!("version {version}: {with_attributes} files with attributes");
     let big: Vec<u8> = (0..4_000_000_u64).map(|n| (n.wrapping_mul(2_654_435_761 + version) >> 13) as u8).collect();
     fs::write(root.join("big"), big).unwrap();
     // Times count in this test: what is the same in both versions has the same time.
-    for (path, (mode, ..)) in snapshot(root) {
+    for (path, Found { mode, .. }) in snapshot(root) {
         let (path, n) = (root.join(&path), path.as_os_str().len() as u64);
         if mode & 0o170_000 != 0o120_000 {
             let changed = if fs::metadata(&path).unwrap().is_dir() { 0 } else { version * 86_400 };
-            let time = UNIX_EPOCH + Duration::from_secs(1_600_000_000 + n + changed * (n % 2));
+            let time = UNIX_EPOCH + Duration::new(1_600_000_000 + n + changed * (n % 2), 123_456_789 + version as u32);
             fs::File::open(&path).unwrap().set_modified(time).unwrap();
         }
     }
