@@ -7,7 +7,7 @@ use super::progress::Meter;
 use crate::device::{Engine, Recovered, STATE_DIRECTORY, peek};
 use crate::error::{Code, Error};
 use crate::transaction::Outcome;
-use crate::vfs::OsVfs;
+use crate::vfs::{OsVfs, Vfs as _};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};

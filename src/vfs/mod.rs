@@ -103,6 +103,10 @@ pub trait Vfs: Send + Sync {
 
     /// What the file system can do, found out by trying inside the directory `scratch`, which is left as it was.
     fn capabilities(&self, scratch: &Place) -> Result<Capabilities, IoError>;
+    /// Are all roots on one mounted file system, so that renames between them work and one [`Vfs::sync_all`] covers them?
+    fn same_file_system(&self) -> Result<bool, IoError> {
+        Ok(true)
+    }
     /// Does [`Vfs::sync_all`] report every failure? `syncfs` does since Linux 5.17, on real block file systems. Elsewhere
     /// each file is synced as well.
     fn sync_all_reports(&self) -> bool;

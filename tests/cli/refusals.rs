@@ -3,9 +3,12 @@
 use super::Place;
 use fs2::FileExt as _;
 use std::fs::{self, OpenOptions};
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{MetadataExt as _, symlink};
 use std::process::Stdio;
 use std::time::Duration;
+use surefoot::device::{Config, Engine};
+use surefoot::error::Code;
+use surefoot::vfs::OsVfs;
 
 #[test]
 fn a_package_that_is_not_trusted_is_refused() {
@@ -243,4 +246,57 @@ fn programs_are_told_how_far_a_build_is() {
     let built: Vec<_> = lines.filter(|line| line["type"] == "progress" && line["phase"] == "build").collect();
     assert!(!built.is_empty(), "{}", ran.stdout);
     assert!(built.windows(2).all(|two| two[0]["done"].as_u64() <= two[1]["done"].as_u64()), "{built:?}");
+}
+
+/// One barrier must cover the tree and its state, and renames must work between them.
+#[test]
+fn a_state_directory_on_another_file_system_is_refused() {
+    let place = Place::with_packages();
+    let Ok(memory) = tempfile::tempdir_in("/dev/shm") else {
+        println!("skipped: there is no /dev/shm here");
+        return;
+    };
+    let device = |path: &std::path::Path| fs::metadata(path).unwrap().dev();
+    if device(memory.path()) == device(place.directory.path()) {
+        println!("skipped: temporary files are in /dev/shm");
+        return;
+    }
+    let state = memory.path().join("state");
+    let name = state.to_str().unwrap();
+    place.bad(&["--root", "new", "--state-dir", name, "init", "--version", "1.0.0"], 1, "unsupported.state-dir");
+    assert!(!state.exists());
+    // One that has got there since: nobody works with it, whoever opens it.
+    let copied = std::process::Command::new("cp").arg("-a").arg(place.path("dev/.surefoot")).arg(&state).status();
+    assert!(copied.unwrap().success());
+    for arguments in [&["recover"][..], &["apply", "up.sf"], &["verify"], &["status"]] {
+        place.bad(&[&["--root", "dev", "--state-dir", name], arguments].concat(), 1, "unsupported.state-dir");
+    }
+    let opened = || OsVfs::open(&place.path("dev"), &state).unwrap();
+    assert_eq!(Engine::open(opened()).unwrap_err().code(), Code::StateElsewhere);
+    fs::remove_file(state.join("journal")).unwrap();
+    assert_eq!(Engine::init(opened(), Config::default(), "1", None).unwrap_err().code(), Code::StateElsewhere);
+    place.assert_same("dev", "old");
+}
+
+/// A bind mount of the same file system has the same device number, but no rename crosses it.
+#[test]
+fn a_state_directory_behind_a_bind_mount_is_refused() {
+    let place = Place::with_packages();
+    fs::create_dir(place.path("bound")).unwrap();
+    // In a mount namespace of its own, which goes with its process. The exit code says who has failed.
+    let script = "mount --bind dev/.surefoot bound || exit 77; \"$0\" --root dev --state-dir bound --json \"$@\"";
+    for arguments in [&["recover"][..], &["apply", "up.sf"]] {
+        let mut command = std::process::Command::new("unshare");
+        command.args(["-m", "sh", "-c", script, env!("CARGO_BIN_EXE_surefoot")]).args(arguments);
+        let Ok(ran) = command.current_dir(place.directory.path()).output() else {
+            return println!("skipped: no unshare");
+        };
+        let (code, told) = (ran.status.code(), String::from_utf8_lossy(&ran.stdout).into_owned());
+        if code == Some(77) || told.is_empty() {
+            return println!("skipped: nothing can be mounted here");
+        }
+        assert!(code == Some(1) && told.contains("\"unsupported.state-dir\""), "{arguments:?}: {code:?} {told}");
+    }
+    place.good(&["--root", "dev", "verify"]);
+    place.assert_same("dev", "old");
 }

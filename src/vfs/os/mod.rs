@@ -84,12 +84,6 @@ impl OsVfs {
         Self::open_roots(&[(RootId::TREE, tree)])
     }
 
-    /// Are all roots on one mounted file system, so that renames between them work and one `sync_all` covers them?
-    pub fn same_file_system(&self) -> Result<bool, IoError> {
-        let mounts: Vec<&Mount> = self.resolver.roots().iter().map(|root| &root.mount).collect();
-        Ok(mounts.windows(2).all(|pair| pair[0].device == pair[1].device && pair[0].is_same(pair[1])))
-    }
-
     fn open_roots(paths: &[(RootId, &Path)]) -> Result<Self, IoError> {
         let mut roots = Vec::with_capacity(paths.len());
         let mut barrier = None;
@@ -329,6 +323,11 @@ impl Vfs for OsVfs {
 
     fn capabilities(&self, scratch: &Place) -> Result<Capabilities, IoError> {
         self.probe(scratch)
+    }
+
+    fn same_file_system(&self) -> Result<bool, IoError> {
+        let mounts: Vec<&Mount> = self.resolver.roots().iter().map(|root| &root.mount).collect();
+        Ok(mounts.windows(2).all(|pair| pair[0].device == pair[1].device && pair[0].is_same(pair[1])))
     }
 
     fn sync_all_reports(&self) -> bool {
