@@ -216,6 +216,18 @@ fn add_disturbed(
     Ok(())
 }
 
+/// How long the manifest will be, if it is written whole after so many changes.
+pub(super) fn whole_length(base: &Generation, manifest: Option<&Manifest>, changes: usize) -> u64 {
+    let whole = manifest.filter(|manifest| is_written_whole(base, manifest, changes));
+    whole.map_or(0, |manifest| v1::encode_manifest(manifest).len() as u64)
+}
+
+/// A delta of half the manifest, or a long chain of them, costs more to read than it saves to write.
+fn is_written_whole(base: &Generation, manifest: &Manifest, changes: usize) -> bool {
+    let known = manifest.entries().len();
+    base.manifests.is_empty() || base.manifests.len() > limits::MANIFEST_DELTAS || 2 * changes > known
+}
+
 /// Writes what the tree will hold: as changes to what is written already, or whole when that is shorter to read. Gives
 /// the digest of the file.
 pub(super) fn write_manifest<V: Vfs>(
@@ -226,10 +238,7 @@ pub(super) fn write_manifest<V: Vfs>(
     delta: &[ManifestChange],
 ) -> Result<Option<Digest>, Error> {
     let Some(manifest) = manifest else { return Ok(None) };
-    let known = manifest.entries().len();
-    // A delta of half the manifest, or a long chain of them, costs more to read than it saves to write.
-    let whole = base.manifests.is_empty() || base.manifests.len() > limits::MANIFEST_DELTAS || 2 * delta.len() > known;
-    let bytes = if whole {
+    let bytes = if is_written_whole(base, &manifest, delta.len()) {
         v1::encode_manifest(&manifest)
     } else {
         generation.manifests.clone_from(&base.manifests);

@@ -1,11 +1,11 @@
 //! `Engine`: transactions on one tree.
 
-use super::baseline::{manifest_changes, write_manifest};
+use super::baseline::{manifest_changes, whole_length, write_manifest};
 use super::executor::{self, Ended, Run, Staged, Staging};
 use super::history::{self, HistoryEntry};
 use super::layout::{self, Id};
 use super::observer::Observer;
-use super::preflight;
+use super::preflight::{self, Room};
 use super::stage::Stager;
 use super::store::{self, Config, Generation};
 use super::sweep;
@@ -13,10 +13,10 @@ use crate::codec::{self, v1};
 use crate::error::{Code, Error};
 use crate::journal::{Journal, JournalError};
 use crate::limits;
-use crate::model::{Manifest, TreePath};
+use crate::model::Manifest;
 use crate::transaction::{Input, Outcome, Plan, Record, State, Work, cut};
 use crate::tree;
-use crate::vfs::{OsVfs, Place, Vfs};
+use crate::vfs::{OsVfs, Vfs};
 
 pub(super) use super::request::Sink;
 pub use super::request::{Base, Change, NoPayload, Payload, Report, Request, Settings, Source, VerifyDepth};
@@ -116,7 +116,7 @@ impl<V: Vfs> Engine<V> {
         payload: &mut dyn Payload,
         observer: &dyn Observer,
     ) -> Result<Report, Error> {
-        self.require_idle()?;
+        self.make_idle()?;
         if !(1..=limits::TRIAL_ATTEMPTS).contains(&request.settings.attempts) {
             return Err(Error::new(Code::Usage, format!("a trial takes 1 to {} attempts", limits::TRIAL_ATTEMPTS)));
         }
@@ -143,14 +143,10 @@ impl<V: Vfs> Engine<V> {
         if request.target.is_some() && request.target != digest {
             return Err(Error::new(Code::PackageFormat, "the changes do not lead to the tree that was promised"));
         }
-        let checked = preflight::check(
-            &self.vfs,
-            &request.changes,
-            before,
-            policy,
-            (&std::mem::take(&mut request.known), 0),
-            observer,
-        )?;
+        let room = Room { manifest: whole_length(&base, manifest.as_ref(), delta.len()), ..Room::default() };
+        let known = std::mem::take(&mut request.known);
+        let checked = preflight::check(&self.vfs, &request.changes, before, policy, (&known, room), observer)?;
+        drop(known);
         let version = request.version.clone().unwrap_or_else(|| base.version.clone());
         let same = (&version, digest, policy) == (&base.version, base.digest, base.policy);
         if same && checked.order.is_empty() && !request.settings.trial {
@@ -291,6 +287,15 @@ impl<V: Vfs> Engine<V> {
         super::recover::refuse_poisoned(&self.vfs)
     }
 
+    /// Refuses unless another transaction may begin. One that has ended, but could not be swept, is swept now.
+    pub(super) fn make_idle(&mut self) -> Result<(), Error> {
+        self.require_whole()?;
+        if matches!(self.state, State::Closing(_)) {
+            self.recover(&())?;
+        }
+        self.require_idle()
+    }
+
     pub(super) fn require_idle(&self) -> Result<(), Error> {
         self.require_whole()?;
         if self.state == State::Idle { Ok(()) } else { Err(pending()) }
@@ -311,8 +316,7 @@ pub(super) fn lock<V: Vfs>(vfs: &V) -> Result<V::Lock, Error> {
 
 /// One barrier must cover the tree and its state.
 pub(super) fn refuse_elsewhere<V: Vfs>(vfs: &V) -> Result<(), Error> {
-    let device = |at: &Place| Ok::<_, Error>(vfs.stat(at)?.map(|stat| stat.device));
-    if device(&Place::tree(&TreePath::root()))? == device(&layout::root())? {
+    if vfs.same_file_system()? {
         return Ok(());
     }
     Err(Error::new(Code::StateElsewhere, "the state directory is not on the file system of the tree"))

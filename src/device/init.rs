@@ -82,19 +82,20 @@ impl<V: Vfs> Engine<V> {
         vfs.sync_all().map_err(|error| store::sync_failed(&vfs, error))?;
         vfs.rename(&layout::journal_new(), &layout::journal(), Rename::NoReplace)?;
         vfs.sync_all().map_err(|error| store::sync_failed(&vfs, error))?;
-        history::append(
-            &vfs,
-            &HistoryEntry {
-                transaction: layout::hex(id),
-                time: generation.time,
-                work: "init".into(),
-                from: String::new(),
-                to: version.into(),
-                outcome: "kept".into(),
-                cause: String::new(),
-                title: "init".into(),
-            },
-        )?;
+        let entry = HistoryEntry {
+            transaction: layout::hex(id),
+            time: generation.time,
+            work: "init".into(),
+            from: String::new(),
+            to: version.into(),
+            outcome: "kept".into(),
+            cause: String::new(),
+            title: "init".into(),
+        };
+        // The tree is under care: nothing depends on the history.
+        if let Err(error) = history::append(&vfs, &entry) {
+            tracing::warn!(error = %error, "the history cannot be written");
+        }
         Self::with_lock(vfs, lock)
     }
 }

@@ -1,8 +1,9 @@
 //! Applying a package: from what it promises to the changes of a transaction.
 
+use super::baseline::whole_length;
 use super::engine::{Change, Engine, NoPayload, Payload, Report, Request, Settings, Sink, Source};
 use super::observer::Observer;
-use super::preflight::{self, Known};
+use super::preflight::{self, Known, Room};
 use super::store::Generation;
 use super::sweep;
 use super::unpack::{self, Stopped, Task};
@@ -39,7 +40,7 @@ impl<V: Vfs> Engine<V> {
         settings: &PackageSettings,
         observer: &dyn Observer,
     ) -> Result<Report, Error> {
-        self.require_idle()?;
+        self.make_idle()?;
         refuse_demands(package.promise(), settings)?;
         match package.promise().head().start {
             Start::Anything => self.apply_full(package, settings, observer),
@@ -81,8 +82,11 @@ impl<V: Vfs> Engine<V> {
         let changes = patch_changes(&promise, &recorded, &[])?;
         let before = changes.iter().map(|change| recorded.get(&change.path).cloned()).collect();
         let folder = unpack::find(&self.vfs, id, current.id, self.finished())?;
-        let spare = folder.as_ref().map_or(0, unpack::Folder::bytes);
-        let checked = preflight::check(&self.vfs, &changes, before, head.policy, (&Known::new(), spare), observer)?;
+        let room = Room {
+            spare: folder.as_ref().map_or(0, unpack::Folder::bytes),
+            manifest: whole_length(&current, Some(&recorded), changes.len()),
+        };
+        let checked = preflight::check(&self.vfs, &changes, before, head.policy, (&Known::new(), room), observer)?;
         let seen = changes.iter().zip(&checked.seen);
         request.known = seen.filter_map(|(change, seen)| Some((change.path.clone(), seen.tree?.0))).collect();
         drop((checked, changes));

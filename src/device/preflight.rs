@@ -22,21 +22,31 @@ pub(super) struct Checked {
     pub(super) seen: Vec<Seen>,
     /// Owner and group that a new object gets where these are not part of the identity.
     pub(super) owners: Vec<Option<(u32, u32)>>,
+    /// Files that only move, by the index of their new path: they are linked, not copied, since their old names go when
+    /// the steps for these are taken.
+    pub(super) moved: BTreeSet<usize>,
     pub(super) method: Method,
-    pub(super) capabilities: Capabilities,
 }
 
 /// Paths that have just been read and are what they should be, and what tells that they still are.
 pub(super) type Known = HashMap<TreePath, Print>;
 
-/// Checks everything. `before` says what each change starts from; of contents that are to come, `spare` bytes are on the
-/// disk already.
+/// What is known of the room that staging takes.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Room {
+    /// So many bytes of contents that are to come are on the disk already.
+    pub(super) spare: u64,
+    /// How long the manifest is, if it will be written whole.
+    pub(super) manifest: u64,
+}
+
+/// Checks everything. `before` says what each change starts from.
 pub(super) fn check<V: Vfs>(
     vfs: &V,
     changes: &[Change],
     before: Vec<Option<Node>>,
     policy: Policy,
-    (known, spare): (&Known, u64),
+    (known, room): (&Known, Room),
     observer: &dyn Observer,
 ) -> Result<Checked, Error> {
     let capabilities = vfs.capabilities(&layout::scratch())?;
@@ -72,7 +82,8 @@ pub(super) fn check<V: Vfs>(
         refuse_one_way(vfs, p, *how, looked.owner, policy)?;
     }
     refuse_case(vfs, &proposals)?;
-    refuse_space(vfs, changes, &proposals, &arrangements, (capabilities, spare))?;
+    let moved = moved(changes, &proposals, &arrangements, policy, capabilities);
+    refuse_space(vfs, changes, &proposals, &arrangements, &moved, (capabilities, room))?;
     let owners = owners(&proposals, &looked, vfs, policy)?;
     Ok(Checked {
         proposals,
@@ -80,8 +91,8 @@ pub(super) fn check<V: Vfs>(
         order,
         seen: looked.iter().map(|looked| looked.seen).collect(),
         owners,
+        moved,
         method: if capabilities.exchange { Method::Exchange } else { Method::Replace },
-        capabilities,
     })
 }
 
@@ -319,20 +330,51 @@ fn refuse_case<V: Vfs>(vfs: &V, proposals: &[Proposal]) -> Result<(), Error> {
     Ok(())
 }
 
-/// Everything that staging will take. What is replaced takes nothing: it only changes places.
+/// The files that only move: what they were is what they become, their old name goes, and nobody else needs them.
+fn moved(
+    changes: &[Change],
+    proposals: &[Proposal],
+    arrangements: &[Arrangement],
+    policy: Policy,
+    capabilities: Capabilities,
+) -> BTreeSet<usize> {
+    let mut moved = BTreeSet::new();
+    if !capabilities.hard_links {
+        return moved;
+    }
+    let leaders: BTreeSet<&TreePath> = proposals.iter().filter_map(|p| p.after.as_ref()?.leader.as_ref()).collect();
+    let mut taken = BTreeSet::new();
+    for (index, change) in changes.iter().enumerate() {
+        let Source::Base(from) = &change.source else { continue };
+        let (Some(after), Ok(source)) = (&change.after, proposals.binary_search_by(|p| p.path.cmp(from))) else {
+            continue;
+        };
+        let leaves = arrangements[source] == Arrangement::Swap && proposals[source].links == 1 && source != index;
+        let alike = proposals[source].before.as_ref().is_some_and(|before| before.matches(after, policy));
+        let stored = arrangements[index] == Arrangement::Swap && after.is_file() && after.leader.is_none();
+        if stored && leaves && alike && !leaders.contains(&change.path) && taken.insert(source) {
+            moved.insert(index);
+        }
+    }
+    moved
+}
+
+/// Everything that staging may take. What is replaced takes nothing: it only changes places. Holes are counted as if they
+/// were written, since nobody knows of them yet.
 fn refuse_space<V: Vfs>(
     vfs: &V,
     changes: &[Change],
     proposals: &[Proposal],
     arrangements: &[Arrangement],
-    (capabilities, spare): (Capabilities, u64),
+    moved: &BTreeSet<usize>,
+    (capabilities, room): (Capabilities, Room),
 ) -> Result<(), Error> {
     let space = vfs.space(RootId::STATE)?;
     let blocks = |bytes: u64| bytes.div_ceil(space.block.max(1)) * space.block.max(1);
     // Generation, slots, aside, state, plan, manifest, and their folders growing.
     let (mut bytes, mut inodes) = (8 * blocks(1), 6);
     let mut state_bytes: u64 = 4096;
-    for ((change, p), how) in changes.iter().zip(proposals).zip(arrangements) {
+    for (index, ((change, p), how)) in changes.iter().zip(proposals).zip(arrangements).enumerate() {
         state_bytes += 2 * (400 + 2 * change.path.as_bytes().len() as u64);
         if *how != Arrangement::Swap {
             continue;
@@ -344,7 +386,7 @@ fn refuse_space<V: Vfs>(
             bytes += if capabilities.hard_links { 0 } else { blocks(before.kind.size()) };
         }
         if let Some(after) = &p.after {
-            if after.leader.is_some() || matches!(change.source, Source::Staged(_)) {
+            if after.leader.is_some() || matches!(change.source, Source::Staged(_)) || moved.contains(&index) {
                 continue;
             }
             inodes += 1;
@@ -356,9 +398,9 @@ fn refuse_space<V: Vfs>(
             };
         }
     }
-    bytes = (bytes + 2 * blocks(state_bytes)).saturating_sub(spare);
+    bytes = (bytes + 2 * blocks(state_bytes) + blocks(room.manifest)).saturating_sub(room.spare);
     if bytes > space.free_bytes {
-        return Err(Error::new(Code::Space, format!("{bytes} bytes are needed, {} are free", space.free_bytes)));
+        return Err(Error::new(Code::Space, format!("up to {bytes} bytes are needed, {} are free", space.free_bytes)));
     }
     match space.free_inodes {
         Some(free) if inodes > free => {

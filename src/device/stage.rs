@@ -8,13 +8,13 @@ use super::observer::{Observer, Phase, Progress};
 use super::preflight::Checked;
 use crate::error::{Code, Error, Finding};
 use crate::limits;
-use crate::model::{Digest, Hasher, Kind, Metadata, Node, Policy, TreePath};
+use crate::model::{Digest, Hasher, Kind, Metadata, Node, Policy};
 use crate::package::PackageError;
 use crate::transaction::{Arrangement, Method, Plan, Step, open_mode};
 use crate::tree;
 use crate::vfs::{Access, FileType, IoError, Place, Vfs};
 use rayon::prelude::*;
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::io::{ErrorKind, Read};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -26,8 +26,6 @@ pub(super) struct Stager<'a, V: Vfs> {
     pub(super) checked: &'a Checked,
     pub(super) policy: Policy,
     pub(super) observer: &'a dyn Observer,
-    /// Files that others are hard links to.
-    leaders: BTreeSet<&'a TreePath>,
     done: AtomicU64,
     total: u64,
     first_slot: u32,
@@ -52,7 +50,6 @@ impl<'a, V: Vfs> Stager<'a, V> {
             checked,
             policy,
             observer,
-            leaders: checked.proposals.iter().filter_map(|p| p.after.as_ref()?.leader.as_ref()).collect(),
             done: AtomicU64::new(0),
             total: 0,
             first_slot: taken_slots,
@@ -69,12 +66,11 @@ impl<'a, V: Vfs> Stager<'a, V> {
         self.maker = self.vfs.stat(&layout::slots(self.id))?.map(|stat| (stat.uid, stat.gid));
         let mut stored = Delivery::run(&self, payload)?;
         stored.extend(self.dress_staged()?);
-        let mut linked = BTreeSet::new();
         for index in 0..self.changes.len() {
             if self.observer.cancelled() {
                 return Err(Error::new(Code::Cancelled, "stopped on request"));
             }
-            self.store(index, &mut linked)?;
+            self.store(index)?;
         }
         self.rehearse()?;
         // Leaders are stored by now.
@@ -163,7 +159,7 @@ impl<'a, V: Vfs> Stager<'a, V> {
     }
 
     /// Stores one object that is not delivered by the payload and follows no hard-link leader.
-    fn store(&self, index: usize, linked: &mut BTreeSet<TreePath>) -> Result<(), Error> {
+    fn store(&self, index: usize) -> Result<(), Error> {
         let Some(after) = self.after(index).filter(|node| self.is_swapped(index) && node.leader.is_none()) else {
             return Ok(());
         };
@@ -174,11 +170,12 @@ impl<'a, V: Vfs> Stager<'a, V> {
             (Kind::File { .. }, Source::Payload) => return Ok(()),
             (Kind::File { .. }, Source::Staged(_)) => return Ok(()),
             (Kind::File { .. }, Source::Base(path)) => {
-                if self.moves(path, index, linked)? {
-                    linked.insert(path.clone());
+                let from = Place::tree(path);
+                // Refused links (other owner, too many, quota of another project) are copied instead.
+                if self.checked.moved.contains(&index) && self.vfs.link(&from, &slot).is_ok() {
                     return Ok(());
                 }
-                self.copy(&Place::tree(path), &slot, after)?;
+                self.copy(&from, &slot, after)?;
             }
             (Kind::File { .. }, Source::Change(other)) => {
                 let other = *other as usize;
@@ -222,24 +219,6 @@ impl<'a, V: Vfs> Stager<'a, V> {
         Ok(())
     }
 
-    /// A file that only moves is linked, not copied: its old name goes when the step for it is taken.
-    fn moves(&self, from: &TreePath, index: usize, linked: &BTreeSet<TreePath>) -> Result<bool, Error> {
-        let (Some(after), Ok(source)) =
-            (self.after(index), self.checked.proposals.binary_search_by(|proposal| proposal.path.cmp(from)))
-        else {
-            return Ok(false);
-        };
-        let proposal = &self.checked.proposals[source];
-        let leaves = self.is_swapped(source) && proposal.links == 1 && source != index && !linked.contains(from);
-        let leads = self.leaders.contains(&self.changes[index].path);
-        let alike = proposal.before.as_ref().is_some_and(|before| before.matches(after, self.policy));
-        if !(leaves && alike && !leads && self.checked.capabilities.hard_links) {
-            return Ok(false);
-        }
-        // Refused links (other owner, too many, quota of another project) are copied instead.
-        Ok(self.vfs.link(&Place::tree(from), &self.slot(index)).is_ok())
-    }
-
     fn store_follower(&self, index: usize) -> Result<(), Error> {
         let Some(leader) = self.after(index).filter(|_| self.is_swapped(index)).and_then(|node| node.leader.as_ref())
         else {
@@ -264,47 +243,10 @@ impl<'a, V: Vfs> Stager<'a, V> {
         check_content(from, node, size, digest)
     }
 
-    /// Writes a content, at most one byte more than it should be. Whole buffers of zeros become holes.
+    /// Writes a content, at most one byte more than it should be.
     fn write(&self, file: &V::File, at: &Place, from: &mut dyn Read, size: u64) -> Result<(u64, Digest), Error> {
         let mut buffer = vec![0; limits::COPY_BUFFER.min(usize::try_from(size).unwrap_or(usize::MAX).max(1))];
-        let mut hasher = Hasher::new();
-        let mut offset = 0;
-        let mut hole;
-        let mut from = from.take(size.saturating_add(1));
-        loop {
-            let mut filled = 0;
-            while filled < buffer.len() {
-                match from.read(&mut buffer[filled..]) {
-                    Ok(0) => break,
-                    Ok(n) => filled += n,
-                    Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                    Err(error) => return Err(unwrap_error(error, at)),
-                }
-            }
-            let bytes = &buffer[..filled];
-            hasher.update(bytes);
-            hole = is_hole(bytes);
-            if !hole && filled > 0 {
-                self.vfs.write_at(file, offset, bytes)?;
-            }
-            offset += filled as u64;
-            self.progress(filled as u64)?;
-            if filled < buffer.len() || offset > size {
-                break;
-            }
-            if offset == size {
-                // One more read tells whether the source is longer than it should be.
-                let mut more = [0];
-                if from.read(&mut more).map_err(|error| unwrap_error(error, at))? > 0 {
-                    offset += 1;
-                }
-                break;
-            }
-        }
-        if hole {
-            self.vfs.set_len(file, offset)?;
-        }
-        Ok((offset, hasher.finish()))
+        write_sparse(self.vfs, (file, at), &mut from.take(size.saturating_add(1)), &mut buffer, &|n| self.progress(n))
     }
 
     pub(super) fn progress(&self, bytes: u64) -> Result<(), Error> {
@@ -472,21 +414,47 @@ fn second_name<V: Vfs>(vfs: &V, from: &Place, to: &Place, node: &Node) -> Result
 /// Stores a content that comes before its transaction: the slot, its size and its digest.
 pub(super) fn store_early<V: Vfs>(vfs: &V, slot: &Place, content: &mut dyn Read) -> Result<(u64, Digest), Error> {
     let file = vfs.create(slot)?;
-    let mut buffer = vec![0; limits::COPY_BUFFER];
+    write_sparse(vfs, (&file, slot), content, &mut vec![0; limits::COPY_BUFFER], &|_| Ok(()))
+}
+
+/// Writes a content into an empty file, as much at a time as the buffer holds. Whole buffers of zeros become holes.
+fn write_sparse<V: Vfs>(
+    vfs: &V,
+    (file, at): (&V::File, &Place),
+    from: &mut dyn Read,
+    buffer: &mut [u8],
+    told: &dyn Fn(u64) -> Result<(), Error>,
+) -> Result<(u64, Digest), Error> {
     let mut hasher = Hasher::new();
-    let mut offset = 0;
+    let (mut offset, mut hole) = (0, false);
     loop {
-        match content.read(&mut buffer) {
-            Ok(0) => return Ok((offset, hasher.finish())),
-            Ok(n) => {
-                hasher.update(&buffer[..n]);
-                vfs.write_at(&file, offset, &buffer[..n])?;
-                offset += n as u64;
+        let mut filled = 0;
+        while filled < buffer.len() {
+            match from.read(&mut buffer[filled..]) {
+                Ok(0) => break,
+                Ok(n) => filled += n,
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(unwrap_error(error, at)),
             }
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(unwrap_error(error, slot)),
+        }
+        let bytes = &buffer[..filled];
+        if filled > 0 {
+            hasher.update(bytes);
+            hole = is_hole(bytes);
+            if !hole {
+                vfs.write_at(file, offset, bytes)?;
+            }
+            offset += filled as u64;
+            told(filled as u64)?;
+        }
+        if filled < buffer.len() {
+            break;
         }
     }
+    if hole {
+        vfs.set_len(file, offset)?;
+    }
+    Ok((offset, hasher.finish()))
 }
 
 fn check_content(what: impl std::fmt::Display, node: &Node, size: u64, digest: Digest) -> Result<(), Error> {

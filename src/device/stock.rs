@@ -73,7 +73,7 @@ pub(super) struct Planned {
 impl<'a, V: Vfs> Stock<'a, V> {
     /// An empty one, in a folder of its own.
     pub(super) fn new(engine: &'a mut Engine<V>) -> Result<Self, Error> {
-        engine.require_idle()?;
+        engine.make_idle()?;
         // Removes what an earlier one has left, if a crash kept it from doing so itself.
         engine.recover(&())?;
         engine.forget_unpacked();

@@ -10,7 +10,7 @@ use crate::error::{Code, Error};
 use crate::limits;
 use crate::model::{Kind, Metadata, Node, TreePath};
 use crate::tree;
-use crate::vfs::{FileType, OsVfs, Place, Vfs};
+use crate::vfs::{FileType, OsVfs, Place, Stat, Vfs};
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::Path;
@@ -67,7 +67,7 @@ impl<V: Vfs> Tree<V> {
 
     /// Begins a transaction.
     pub fn begin(&mut self) -> Result<Transaction<'_, V>, Error> {
-        self.engine.require_idle()?;
+        self.engine.make_idle()?;
         // Removes what a transaction that was dropped has stored.
         self.engine.recover(&())?;
         Ok(Transaction {
@@ -135,8 +135,8 @@ impl<V: Vfs> Transaction<'_, V> {
                 ));
             }
             this.refuse_directory(&path)?;
-            let kind = Kind::Symlink { target: target.into() };
-            this.plan_new(path, Node::new(kind, this.metadata(0o777)), Source::None)
+            let node = Node::new(Kind::Symlink { target: target.into() }, this.metadata(0o777)?);
+            this.plan_new(path, node, Source::None)
         })
     }
 
@@ -257,7 +257,7 @@ impl<V: Vfs> Transaction<'_, V> {
             Some((Node { kind: Kind::File { .. }, metadata, .. }, _)) => {
                 Metadata { mtime: self.engine.vfs.now(), ..metadata }
             }
-            _ => self.metadata(0o644),
+            _ => self.metadata(0o644)?,
         };
         let id = self.folder()?;
         let slot = self.slots;
@@ -280,7 +280,7 @@ impl<V: Vfs> Transaction<'_, V> {
                 Some((node, _)) if node.is_directory() => break,
                 Some(_) => return Err(Error::new(Code::Path, format!("{path} is no directory"))),
                 None => {
-                    let node = Node::new(Kind::Directory, self.metadata(0o755));
+                    let node = Node::new(Kind::Directory, self.metadata(0o755)?);
                     self.planned.insert(path.clone(), Some((node, Source::None)));
                 }
             }
@@ -289,9 +289,12 @@ impl<V: Vfs> Transaction<'_, V> {
         Ok(())
     }
 
-    fn metadata(&self, mode: u32) -> Metadata {
-        let user = self.engine.vfs.user();
-        Metadata { mode, uid: user, gid: user, mtime: self.engine.vfs.now(), xattrs: Vec::new() }
+    /// That of something new: it belongs to whom belongs what this process makes.
+    fn metadata(&mut self, mode: u32) -> Result<Metadata, Error> {
+        let slots = layout::slots(self.folder()?);
+        let missing = || Error::new(Code::Internal, format!("{slots} is gone"));
+        let Stat { uid, gid, .. } = self.engine.vfs.stat(&slots)?.ok_or_else(missing)?;
+        Ok(Metadata { mode, uid, gid, mtime: self.engine.vfs.now(), xattrs: Vec::new() })
     }
 
     fn refuse_directory(&self, path: &TreePath) -> Result<(), Error> {

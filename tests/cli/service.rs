@@ -3,7 +3,7 @@
 use super::Place;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, symlink};
 use surefoot::model::{Digest, PatchPackageInfo};
 use surefoot::trust::{PublicKey, Signature};
 
@@ -123,4 +123,31 @@ fn what_a_tar_gz_cannot_say_is_refused() {
     place.bad(&[&build(&place)[..], &["--arch", "x86_64"]].concat(), 2, "usage.invalid");
     place.bad(&[&build(&place)[..], &["--key", "key", "--key", "stranger"]].concat(), 2, "usage.invalid");
     assert!(!place.path("up.tar.gz").exists());
+}
+
+/// Forty megabytes of zeros that were a hole with the publisher became forty megabytes on the device, when they came in a
+/// tar.gz.
+#[test]
+fn holes_arrive_as_holes_in_packages_of_both_kinds() {
+    const LENGTH: u64 = 8 << 20;
+    let place = Place::with_packages();
+    let file = File::create(place.path("new/lib/sparse")).unwrap();
+    file.set_len(LENGTH).unwrap();
+    file.write_at(b"in the middle", LENGTH / 2 + 5).unwrap();
+    drop(file);
+    let blocks = |path: &str| fs::metadata(place.path(path)).unwrap().blocks() * 512;
+    if blocks("new/lib/sparse") > LENGTH / 8 {
+        println!("skipped: no holes on this file system");
+        return;
+    }
+    place.build("old", "new", "1.0.0", "1.0.0.1", "patch.sf");
+    place.good(&["build", "--full", "new", "--to", "1.0.0.1", "--key", "key", "--owner", "no", "-o", "full.sf"]);
+    place.good(&[&build(&place)[..], &["--key", "key", "--entry", "up.json"]].concat());
+    for package in [&["patch.sf"][..], &["full.sf"], &["up.tar.gz", "--entry", "up.json"]] {
+        place.good(&[&["--root", "dev", "apply"], package].concat());
+        place.assert_same("dev", "new");
+        let taken = blocks("dev/lib/sparse");
+        assert!(taken > 0 && taken < LENGTH / 8, "{package:?}: {taken} bytes on the disk");
+        place.good(&["--root", "dev", "rollback"]);
+    }
 }

@@ -7,6 +7,7 @@ mod faults;
 mod kept;
 mod nested;
 mod oracle;
+mod preflight;
 mod random;
 mod regressions;
 mod split;

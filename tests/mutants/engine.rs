@@ -531,19 +531,6 @@ pub(super) const GROUPS: &[Group] = &[
                 "@{keep_old(vfs, plan.method, plan.slots, &plan.steps)}@",
                 "Ok(())",
             ),
-            ("what is moved is linked although it differs", "if !(leaves && @{alike}@ && !leads", "true"),
-            (
-                "a file that stays is linked as if it moved",
-                "let leaves = @{self.is_swapped(source)}@ && proposal.links == 1",
-                "true",
-            ),
-            (
-                "a file with other names is linked as if it moved",
-                "let leaves = self.is_swapped(source) && @{proposal.links == 1}@ &&",
-                "true",
-            ),
-            ("a file moves to two places at once", "&& source != index && @{!linked.contains(from)}@;", "true"),
-            ("the leader of a group is linked to what goes", "if !(leaves && alike && @{!leads}@ &&", "true"),
             (
                 "new objects have the mode of the process",
                 "Some(file) => @{self.vfs.set_mode_of(file, slot, *mode)?}@,",
@@ -605,7 +592,7 @@ pub(super) const GROUPS: &[Group] = &[
             ),
             (
                 "a tree under care is reported before it is durable",
-                "@{vfs.sync_all().map_err(|error| store::sync_failed(&vfs, error))?;}@ history::append(",
+                "@{vfs.sync_all().map_err(|error| store::sync_failed(&vfs, error))?;}@ let entry =",
                 "",
             ),
             (
@@ -670,6 +657,56 @@ pub(super) const GROUPS: &[Group] = &[
                 "@{refuse_strays(vfs, &leaving, proposals.iter().filter(|p| p.after.is_none()).map(|p| &p.path))?;}@",
                 "let _ = leaving;",
             ),
+            (
+                "what is immutable is changed",
+                "if @{stat.immutable}@ { return Err(Error::new(Code::Immutable, format!(\"{path} is",
+                "false",
+            ),
+            (
+                "what stands in an immutable directory is changed",
+                "if @{stat.immutable}@ { return Err(Error::new(Code::Immutable, format!(\"{parent} is",
+                "false",
+            ),
+            ("a mount point is changed", "if @{stat.mount_point}@ {", "false"),
+            (
+                "what lies across a mount is no refusal",
+                "if @{error.kind() == std::io::ErrorKind::CrossesDevices}@ {",
+                "false",
+            ),
+            ("names may collide", "if @{!vfs.folds_case(&Place::tree(&nearest))?}@ { continue; }", "true"),
+            (
+                "attributes are asked of what has none",
+                "if @{!capabilities.xattrs && !after.metadata.xattrs.is_empty()}@ {",
+                "false",
+            ),
+            (
+                "links are asked of what has none",
+                "if @{!capabilities.symlinks && matches!(after.kind, Kind::Symlink { .. })}@ {",
+                "false",
+            ),
+            (
+                "what is moved is linked although it differs",
+                "if stored && leaves && @{alike}@ && !leaders",
+                "true",
+            ),
+            (
+                "a file that stays is linked as if it moved",
+                "let leaves = @{arrangements[source] == Arrangement::Swap}@ && proposals[source].links == 1",
+                "true",
+            ),
+            (
+                "a file with other names is linked as if it moved",
+                "let leaves = arrangements[source] == Arrangement::Swap && @{proposals[source].links == 1}@ &&",
+                "true",
+            ),
+            ("a file moves to two places at once", "&& @{taken.insert(source)}@ {", "true"),
+            (
+                "the leader of a group is linked to what goes",
+                "&& alike && @{!leaders.contains(&change.path)}@ &&",
+                "true",
+            ),
+            ("what moves is charged", "|| @{moved.contains(&index)}@ { continue;", "false"),
+            ("a manifest takes no room", "+ @{blocks(room.manifest)}@", "0"),
             ("space is not counted", "if @{bytes > space.free_bytes}@ {", "false"),
             ("inodes are not counted", "Some(free) if @{inodes > free}@ => {", "false"),
         ],

@@ -39,6 +39,7 @@ const SIMULATOR: &[&str] = &[
     "crash::nested::five",
     "crash::regressions::",
     "crash::kept::",
+    "crash::preflight::",
     "crash::random::init",
     "crash::nested::a_process",
     "crash::faults::a_",
