@@ -233,9 +233,9 @@ fn what_moves_is_linked_and_what_stays_is_not_read() {
     assert!(bytes > 0 && bytes < 20_000, "{bytes} bytes written: {trace:#?}");
     let stays: Vec<&String> = trace.iter().filter(|call| call.contains("stays")).collect();
     assert!(stays.is_empty(), "{stays:?}");
-    // What moves is read once, to compare it: three buffers, and the end.
+    // What moves is read to compare it, and again when it goes, since the link has changed the times of its inode.
     let reads = trace.iter().filter(|call| call.starts_with("read from/big")).count();
-    assert_eq!(reads, 4, "{trace:#?}");
+    assert_eq!(reads, 2 * 3, "{trace:#?}");
 }
 
 #[test]
