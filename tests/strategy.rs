@@ -60,6 +60,7 @@ fn all_ways(catalogue: &Catalogue, policy: &Policy, current: u32, target: u32) -
             let fits = offer.architecture.as_ref().is_none_or(|name| *name == policy.architecture)
                 && least.is_none_or(|least| at >= least)
                 && !policy.hold.contains(&offer.to)
+                && (at < offer.to || policy.allow_downgrade)
                 && !seen.contains(&offer.to);
             if leads && fits {
                 let bytes = offer.bytes.unwrap();
@@ -242,6 +243,22 @@ fn a_target_is_reached_or_refused_and_older_only_when_that_is_allowed() {
     assert_eq!(decide(to(0, true), &all, 2).unwrap().to, version(0));
     assert!(matches!(decide(to(9, true), &all, 2), Err(StrategyError::Target { .. })));
     assert!(decide(to(2, false), &all, 2).unwrap().is_none());
+}
+
+/// A chain through an older full package was cheaper than the newest one, and the device refused its first step.
+#[test]
+fn no_way_goes_through_a_version_before_the_one_that_is_here_or_behind_the_target() {
+    let all = catalogue(3, vec![full(0, 100), patch(0, 2, 1), full(2, 120)]);
+    let chosen = decide(policy(), &all, 1).unwrap();
+    assert_eq!((chosen.way, chosen.bytes), (Way::Full, Some(120)));
+    let behind = catalogue(4, vec![patch(0, 3, 1), patch(3, 1, 1), full(1, 120)]);
+    let target = Some(version(1));
+    let chosen = decide(Policy { target, ..policy() }, &behind, 0).unwrap();
+    assert_eq!((chosen.way, chosen.bytes), (Way::Full, Some(120)));
+    let permitted = decide(Policy { target, allow_downgrade: true, ..policy() }, &behind, 0).unwrap();
+    assert_eq!((permitted.way, permitted.bytes), (Way::Chain, Some(2)));
+    let only = catalogue(3, vec![full(0, 100), patch(0, 2, 1)]);
+    assert!(matches!(decide(policy(), &only, 1), Err(StrategyError::NoWay { .. })));
 }
 
 #[test]

@@ -39,9 +39,11 @@ impl Attempts {
         Ok(())
     }
 
-    /// Was it the release that failed, and not the network, the disk, or whoever pulled the plug?
+    /// Was it the release that failed, and not the network, the disk, the way that was chosen, or whoever pulled the
+    /// plug?
     pub fn counts(error: &Error) -> bool {
-        matches!(error.advice(), Advice::Distrust | Advice::RolledBack) || error.code() == Code::Format
+        let failed = matches!(error.advice(), Advice::Distrust | Advice::RolledBack) || error.code() == Code::Format;
+        failed && error.code() != Code::Downgrade
     }
 
     fn write<V: Vfs>(&self, vfs: &V) -> Result<(), Error> {

@@ -368,7 +368,12 @@ impl<'a> Search<'a> {
         search
     }
 
+    /// Every step leads on, so no way goes through a version before the one that is here or behind the target: the
+    /// device would refuse to install it.
     fn add(&mut self, offer: usize, from: usize, to: usize) {
+        if from >= to && !self.policy.allow_downgrade {
+            return;
+        }
         let told = &self.offers[offer];
         // What does not tell counts as more than everything that does.
         let bytes = told.bytes.map_or(1_u128 << 80, u128::from);
