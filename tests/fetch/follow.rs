@@ -630,6 +630,13 @@ fn a_service_manifest_is_generated_of_a_repository_and_followed() {
     let export = ["repo", "export-manifest", "REPO", "--key", "key", "-o", "REPO/manifest.json"];
     assert_eq!(place.good(&export), "REPO/manifest.json: version 1.1.0, 2 full packages, 0 patches\n");
     let manifest: Value = serde_json::from_slice(&fs::read(place.path("REPO/manifest.json")).unwrap()).unwrap();
+    // Nothing else is signed than what the repository vouches for.
+    let riscv = place.path("REPO").join(manifest["platforms"]["riscv64"]["url"].as_str().unwrap());
+    let good = fs::read(&riscv).unwrap();
+    fs::write(&riscv, "something else").unwrap();
+    place.bad(&[&export[..6], &["evil.json"]].concat(), 3, "trust.digest");
+    assert!(!place.path("evil.json").exists());
+    fs::write(&riscv, good).unwrap();
     assert_eq!((&manifest["version"], &manifest["release_notes"]), (&json!("1.1.0"), &json!("better")));
     let riscv = manifest["platforms"]["riscv64"]["url"].as_str().unwrap();
     assert!(riscv.starts_with("targets/riscv64/1.1.0/") && place.path("REPO").join(riscv).is_file(), "{riscv}");

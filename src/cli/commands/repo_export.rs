@@ -6,7 +6,7 @@ use crate::cli::output::Output;
 use crate::cli::repo_args::RepoExport;
 use crate::error::{Code, Error};
 use crate::fetch;
-use crate::model::{FullPackageInfo, PatchPackageInfo, ServiceManifest};
+use crate::model::{Digest, FullPackageInfo, PatchPackageInfo, ServiceManifest};
 use crate::publish::Publisher;
 use crate::repository::{Release, ReleaseKind, TARGETS_DIRECTORY, blob_name};
 use crate::vfs::OsVfs;
@@ -42,6 +42,11 @@ pub(super) fn run(asked: &RepoExport, output: &Output) -> Result<(), Error> {
             // Ed25519 passes over the message twice, so all of it is needed.
             let file = asked.repository.join(&path);
             let bytes = fs::read(&file).map_err(|error| failed("read", &file, error))?;
+            // Whoever can write into the folder does not choose what the key of the services signs.
+            if Digest::of(&bytes) != release.digest {
+                let what = format!("{path} is not what the repository says: it is not signed");
+                return Err(Error::new(Code::Digest, what));
+            }
             info.set_signature(&key.sign(b"", &bytes).0);
         }
         let url = fetch::below(asked.url.as_deref().unwrap_or_default(), &path);
