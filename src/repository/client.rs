@@ -315,16 +315,19 @@ impl Client {
         let file = metadata_name(role::ROOT, Some(version));
         too_long(&file, &bytes, limits::ROOT_BYTES)?;
         let Anchor::Keys(keys) = &self.anchor else { return Err(RepositoryError::Anchor) };
-        let signed = read_root(&file, &bytes);
-        let signed = signed.ok().filter(|root| keys.keys().all(|key| root.is_signed_by(&Key::ed25519(key))));
-        match signed {
-            Some(root) if root.body.version == version => {
-                self.root = Some(root.body);
-                self.keep(role::ROOT, bytes);
-                self.phase = Phase::Root(0);
-            }
-            _ if version >= u64::from(limits::ROOT_ROTATIONS) => return Err(RepositoryError::Anchor),
-            _ => self.phase = Phase::Anchor(version + 1),
+        // What is no root of this version says nothing: another mirror may have it.
+        let root = read_root(&file, &bytes)?;
+        if root.body.version != version {
+            return Err(RepositoryError::malformed(&file, format!("it is version {}", root.body.version)));
+        }
+        if keys.keys().all(|key| root.is_signed_by(&Key::ed25519(key))) {
+            self.root = Some(root.body);
+            self.keep(role::ROOT, bytes);
+            self.phase = Phase::Root(0);
+        } else if version >= u64::from(limits::ROOT_ROTATIONS) {
+            return Err(RepositoryError::Anchor);
+        } else {
+            self.phase = Phase::Anchor(version + 1);
         }
         Ok(())
     }

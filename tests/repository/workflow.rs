@@ -453,3 +453,23 @@ fn a_release_reads_back_and_a_bad_one_hides_no_good_one() {
     let (good, bad) = client.releases();
     assert_eq!((good.len(), bad.len()), (1, 1));
 }
+
+/// Garbage in the place of the first root once made a device skip that version, whatever the next mirror had.
+#[test]
+fn garbage_in_the_place_of_the_first_root_is_refused_and_another_mirror_is_believed() {
+    let publisher = Publisher::new();
+    let mut keys = surefoot::trust::Keyring::new();
+    keys.insert(super::key(1).public()).unwrap();
+    let (clock, policy) = (Clock::Now(now()), OfflinePolicy::Strict);
+    let mut client = Client::new(Stored::default(), Anchor::Keys(keys), clock, policy).unwrap();
+    let good = publisher.files["1.root.json"].clone();
+    let mut other = publisher.clone();
+    other.root.version = 2;
+    let other = other.sign(&other.root);
+    for garbage in [b"garbage".to_vec(), good[1..].to_vec(), other] {
+        assert!(matches!(client.step(), Ok(Step::Fetch(request)) if request.name == "1.root.json"));
+        client.answer(Answer::Bytes(garbage)).unwrap_err();
+    }
+    client.answer(Answer::Bytes(good)).unwrap();
+    assert!(matches!(client.step(), Ok(Step::Keep(kept)) if kept.role == "root"));
+}
