@@ -297,6 +297,48 @@ fn verification_finds_what_is_missing_or_changed() {
     assert_eq!(verify_repository(&disk, None).unwrap_err().code().as_str(), "trust.metadata");
 }
 
+/// A package that has rotted once stayed so for ever: only its size was compared.
+#[test]
+fn adding_or_mirroring_again_repairs_what_is_damaged() {
+    let (source, copy) = (repository(), SimVfs::new());
+    let path = source.snapshot().paths().into_iter().find(|path| path.ends_with("full.sf")).unwrap();
+    let good = source.read_file(&path).unwrap();
+    let mut bad = good.clone();
+    bad[20] ^= 1;
+    let carrier = Served(source.clone());
+    let from = Source { address: "", carrier: &carrier, options: options() };
+    let bring = || mirror(&from, copy.clone(), None, Clock::Now(now()), OfflinePolicy::Strict).unwrap();
+    assert_eq!(bring(), 1);
+    copy.write_file(&path, bad.clone());
+    assert_eq!((bring(), copy.read_file(&path).as_ref()), (1, Some(&good)));
+    source.write_file(&path, bad);
+    let mut publisher = Publisher::open(source.clone()).unwrap();
+    assert!(matches!(add(&mut publisher, &package("1.0.0", "one", None)).unwrap(), Added::Known(_)));
+    assert_eq!(source.read_file(&path), Some(good));
+}
+
+/// Names of roles are escaped in names of files, and not in the snapshot: gc once took a role like `a/b` for one that
+/// nobody knows, and removed its metadata and its packages.
+#[test]
+fn gc_and_mirrors_find_the_metadata_of_a_role_whose_name_is_escaped() {
+    let mut made = super::Publisher::new();
+    made.targets.targets.clear();
+    made.delegate("a/b", &["a/*"], 20, false);
+    made.publish();
+    let disk = SimVfs::new();
+    for (name, bytes) in &made.files {
+        disk.write_file(&format!("metadata/{name}"), bytes.clone());
+    }
+    assert!(disk.exists("metadata/1.a%2Fb.json"), "{:?}", disk.snapshot().paths());
+    Publisher::open(disk.clone()).unwrap().collect_garbage(0).unwrap();
+    assert!(disk.exists("metadata/1.a%2Fb.json"));
+    let (carrier, copy) = (Served(disk.clone()), SimVfs::new());
+    let source = Source { address: "", carrier: &carrier, options: options() };
+    mirror(&source, copy.clone(), None, Clock::Now(now()), OfflinePolicy::IgnoreExpiry).unwrap();
+    assert_eq!(copy.read_file("metadata/1.a%2Fb.json"), disk.read_file("metadata/1.a%2Fb.json"));
+    verify_repository(&copy, None).unwrap();
+}
+
 #[test]
 fn a_mirror_is_a_copy_that_is_never_led_astray() {
     let (source, copy) = (repository(), SimVfs::new());

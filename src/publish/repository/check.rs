@@ -6,7 +6,7 @@ use crate::limits;
 use crate::model::{Difference, TreePath};
 use crate::repository::{
     Client, Clock, METADATA_DIRECTORY, Moment, OfflinePolicy, Root, Signed, Stored, TARGETS_DIRECTORY, Target, Targets,
-    blob_name, metadata_name, role,
+    blob_name, metadata_name, role, stored_role,
 };
 use crate::tree::hash_file;
 use crate::vfs::{FileType, Place, Vfs};
@@ -91,7 +91,9 @@ impl<V: Vfs> Publisher<V> {
                 Some((_, "root.json")) => false,
                 Some((version, "snapshot.json")) => version + u64::from(keep) < self.snapshot.version,
                 Some((version, rest)) => {
-                    let current = self.snapshot.meta.get(rest).map_or(u64::MAX, |info| info.version);
+                    let role = stored_role(rest);
+                    let info = role.and_then(|role| self.snapshot.info(&role));
+                    let current = info.map_or(u64::MAX, |info| info.version);
                     let old = version.saturating_add(keep.into()) < current;
                     if !old && let Some(bytes) = read(&self.vfs, &at, limits::TARGETS_BYTES)? {
                         // What a publisher that was killed has left may be anything.

@@ -78,11 +78,12 @@ impl Source<'_> {
         }
         for (name, info) in &snapshot.meta {
             let role = name.strip_suffix(".json").unwrap_or(name);
-            let bytes = kept.get(role).cloned().map_or_else(
-                || self.metadata(&format!("{}.{name}", info.version), limits::TARGETS_BYTES),
-                |bytes| Ok(Some(bytes)),
-            )?;
-            metadata.extend(bytes.map(|bytes| (format!("{}.{name}", info.version), bytes)));
+            let file = metadata_name(role, Some(info.version));
+            let bytes = kept
+                .get(role)
+                .cloned()
+                .map_or_else(|| self.metadata(&file, limits::TARGETS_BYTES), |bytes| Ok(Some(bytes)))?;
+            metadata.extend(bytes.map(|bytes| (file, bytes)));
         }
         let of = |role: &str| kept.get(role).cloned().ok_or_else(missing);
         metadata.push((metadata_name(role::SNAPSHOT, Some(snapshot.version)), of(role::SNAPSHOT)?));
@@ -136,7 +137,7 @@ pub fn mirror<W: Vfs>(
     let mut copied = 0;
     for (path, target) in &targets {
         let at = blob_place(path, target)?;
-        if writer.vfs.stat(&at)?.is_some_and(|stat| stat.size == target.length) {
+        if writer.holds(&at, target.length, target.digest())? {
             continue;
         }
         if let Some(parent) = at.path.parent() {

@@ -3,10 +3,11 @@
 use super::{Publisher, place};
 use crate::error::{Code, Error};
 use crate::limits;
-use crate::model::{Hasher, Kind, Version};
+use crate::model::{Digest, Hasher, Kind, Version};
 use crate::package::{Package, PackageError, Promise, Start, Verified};
 use crate::repository::{Base, Release, ReleaseKind, TARGETS_DIRECTORY, blob_name};
-use crate::vfs::{Place, Vfs};
+use crate::tree::hash_file;
+use crate::vfs::{FileType, Place, Vfs};
 use std::io::{self, Read};
 
 /// What the publisher says about a package besides what is in it.
@@ -103,7 +104,7 @@ impl<V: Vfs> Publisher<V> {
     /// Takes a package in: its bytes, which `open` gives twice, and what is said about it. [`Publisher::commit`]
     /// publishes it.
     ///
-    /// What stands at its place stays: a version is never replaced by other bytes.
+    /// A version is never replaced by other bytes; what was damaged at its place is written again.
     pub fn add(
         &mut self,
         open: &mut dyn FnMut() -> Result<Box<dyn Read>, Error>,
@@ -123,7 +124,7 @@ impl<V: Vfs> Publisher<V> {
         };
         let release = added.release();
         let at = self.blob(release)?;
-        if self.vfs.stat(&at)?.is_none_or(|stat| stat.size != release.bytes) {
+        if !self.holds(&at, release.bytes, Some(release.digest))? {
             self.ensure_directories(&Place {
                 root: at.root,
                 path: at.path.parent().unwrap_or_else(|| at.path.clone()),
@@ -163,6 +164,12 @@ impl<V: Vfs> Publisher<V> {
             releases.extend(Release::read(path, target)?);
         }
         Ok(releases)
+    }
+
+    /// Is this very content there? Its size alone would let damage stay for ever.
+    pub(super) fn holds(&self, at: &Place, bytes: u64, digest: Option<Digest>) -> Result<bool, Error> {
+        let stat = self.vfs.stat(at)?.filter(|stat| stat.kind == FileType::File && stat.size == bytes);
+        Ok(stat.is_some() && Some(hash_file(&self.vfs, at)?.1) == digest)
     }
 
     fn blob(&self, release: &Release) -> Result<Place, Error> {
