@@ -10,13 +10,13 @@ use super::observer::{Observer, Phase, Progress};
 use super::package::PackageSettings;
 use crate::codec::v1::tree_digest;
 use crate::error::{Code, Error};
-use crate::fetch::{self, Carrier, Failure, FetchError, Options, SystemPace, Wanted};
+use crate::fetch::{self, Carrier, Failure, FetchError, Options, Patience, SystemPace, Wanted};
 use crate::limits;
 use crate::model::{Digest, Policy as Identity, Version};
 use crate::package::{Package, Start};
 use crate::repository::{
     Answer, Base, Client, Clock, METADATA_DIRECTORY, Notice, OfflinePolicy, Release, ReleaseKind, RepositoryError,
-    Request, Step, TARGETS_DIRECTORY, blob_name,
+    Request, Step, Stored, TARGETS_DIRECTORY, blob_name,
 };
 use crate::strategy::{
     Catalogue, Offer, OfferKind, Policy, Release as Offered, UpgradeStrategy, UpgradeStrategyManager,
@@ -58,6 +58,8 @@ pub struct Look {
     pub downgrade: bool,
     /// Names of packages carry digests.
     consistent: bool,
+    /// What was believed of the repository when the look was over.
+    trust: Stored,
 }
 
 impl Follower<'_> {
@@ -114,11 +116,13 @@ impl Follower<'_> {
         let of_step = |name: &String| usable.iter().find(|release| release.path == *name).cloned();
         let packages = strategy.steps.iter().filter_map(|step| of_step(&step.name)).collect();
         let notices = client.notices().to_vec();
-        Ok(Look { strategy, packages, notices, unusable, downgrade, consistent })
+        let trust = engine.stored_trust()?;
+        Ok(Look { strategy, packages, notices, unusable, downgrade, consistent, trust })
     }
 
     /// Fetches what a look has chosen, and applies it. On trial, that is the first package only: each version is tried
-    /// before another one is built on it.
+    /// before another one is built on it. A look is over when another one has believed something newer, or when another
+    /// version is here: what it has chosen is refused then, and has to be looked for again.
     pub fn install<V: Vfs>(
         &self,
         open: &dyn Fn() -> Result<V, Error>,
@@ -149,6 +153,14 @@ impl Follower<'_> {
         let recovered = engine.recover(observer)?;
         if recovered.trial {
             return Err(Error::new(Code::Pending, "a trial is under way"));
+        }
+        // The tree was not locked since.
+        let here = Version::parse(&engine.current()?.version).ok();
+        if here != Some(look.strategy.from) || engine.stored_trust()? != look.trust {
+            return Err(Error::new(
+                Code::Locked,
+                "another process has looked or installed since this look: look again",
+            ));
         }
         let mut attempts = Attempts::read(&vfs)?;
         let mut done: Option<Report> = None;
@@ -207,23 +219,41 @@ impl Follower<'_> {
     }
 
     /// Asks one address after the other for a file of metadata, until one has it and it is believed.
+    ///
+    /// That a file which may be missing is missing is not the word of one address alone: a copy that is behind would
+    /// end the chain of roots there. Once one has said so the others are asked once, and one that fails has no say.
     fn ask(&self, client: &mut Client, request: &Request, observer: &dyn Observer) -> Result<(), Error> {
-        let mut first = None;
+        let (mut first, mut missing) = (None, false);
+        let mut patience = self.options.patience;
         for address in &self.addresses {
-            let answer = self.metadata(address, request, observer);
+            let answer = self.metadata(address, request, patience, observer);
+            if request.optional && matches!(answer, Ok(Answer::Missing)) {
+                missing = true;
+                patience = Patience { attempts: 0, ..patience };
+                continue;
+            }
             match answer.and_then(|answer| Ok(client.answer(answer)?)) {
                 Ok(()) => return Ok(()),
                 Err(error) if error.code() == Code::Cancelled => return Err(error),
                 Err(error) => first = first.or(Some(error)),
             }
         }
+        if missing {
+            return Ok(client.answer(Answer::Missing)?);
+        }
         Err(first.unwrap_or_else(|| Error::new(Code::Usage, "a repository without an address")))
     }
 
-    fn metadata(&self, address: &str, request: &Request, observer: &dyn Observer) -> Result<Answer, Error> {
+    fn metadata(
+        &self,
+        address: &str,
+        request: &Request,
+        patience: Patience,
+        observer: &dyn Observer,
+    ) -> Result<Answer, Error> {
         let address = fetch::below_quoted(&fetch::below(address, METADATA_DIRECTORY), &request.name);
         let (pace, watch) = (SystemPace::default(), Watching(observer));
-        let found = fetch::fetch_small(self.carrier, &address, request.most, self.options.patience, &pace, &watch);
+        let found = fetch::fetch_small(self.carrier, &address, request.most, patience, &pace, &watch);
         match found {
             // Stores that do not list what they hold say so of what they do not hold, too.
             Err(FetchError::GaveUp { failures, .. })

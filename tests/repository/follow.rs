@@ -261,3 +261,47 @@ fn of_two_who_look_at_once_the_slower_one_brings_nothing_back() {
     // Now it is known that what it sees is older.
     assert_eq!(slower.look(&|| Ok(disk.clone()), &()).unwrap_err().code().as_str(), "trust.rollback");
 }
+
+/// Between a look and what is installed by it the tree is not locked.
+#[test]
+fn what_a_look_has_chosen_is_not_installed_after_another_one() {
+    let repository = repository();
+    let disk = device(&repository);
+    publish_more(&repository);
+    let carrier = Served(repository.clone());
+    let follower = follower(&carrier, Clock::Now(now()));
+    let open = || Ok(disk.clone());
+    let install = |look| follower.install(&open, look, &PackageSettings::default(), &());
+    let look = follower.look(&open, &()).unwrap();
+    Publisher::open(repository.clone()).unwrap().renew(&[], &[&key(2)], now()).unwrap();
+    let newer = follower.look(&open, &()).unwrap();
+    assert_eq!(install(&look).unwrap_err().code().as_str(), "lock.held", "something newer is believed");
+    assert_eq!(disk.read_file("app").as_deref(), Some(&b"one"[..]));
+    assert_eq!(install(&newer).unwrap().unwrap().to, "1.0.2");
+    assert_eq!(install(&newer).unwrap_err().code().as_str(), "lock.held", "another version is here");
+}
+
+/// Two copies of a repository, at `old/` and `new/`.
+struct Two(Served, Served);
+
+impl Carrier for Two {
+    fn get(&self, request: &Request) -> Result<Response, Failure> {
+        let (folder, address) = request.address.split_once('/').unwrap();
+        let carrier = if folder == "old" { &self.0 } else { &self.1 };
+        carrier.get(&Request { address: address.into(), ..request.clone() })
+    }
+}
+
+/// A copy that is behind once ended the chain of roots for all of them.
+#[test]
+fn one_copy_does_not_say_alone_that_there_is_no_newer_root() {
+    let repository = repository();
+    let disk = device(&repository);
+    let behind = repository.reboot_clean();
+    publish_more(&repository);
+    let carrier = Two(Served(behind), Served(repository));
+    let addresses = vec!["old".to_owned(), "new".to_owned()];
+    let follower = Follower { addresses, ..follower(&carrier, Clock::Now(now())) };
+    let look = follower.look(&|| Ok(disk.clone()), &()).unwrap();
+    assert_eq!((look.strategy.to.to_string().as_str(), versions(&disk)["root"]), ("1.0.2", 2));
+}
