@@ -241,7 +241,10 @@ impl Machine {
                 Err(rustix::io::Errno::BUSY) if attempt < 3000 => {
                     std::thread::sleep(std::time::Duration::from_millis(5));
                 }
-                Err(error) => return Err(format!("cannot be unmounted: {error}")),
+                Err(error) => {
+                    let holders = holders(&self.mount_point()).join(", ");
+                    return Err(format!("cannot be unmounted: {error}; held by: {holders}"));
+                }
             }
         }
         self.mounted = None;
@@ -265,6 +268,21 @@ impl Machine {
     pub fn scratch(&self) -> &Path {
         &self.scratch.0
     }
+}
+
+/// Which processes have something open below a folder, as far as that can be seen.
+fn holders(folder: &Path) -> Vec<String> {
+    let mut out = Vec::new();
+    for process in fs::read_dir("/proc").into_iter().flatten().flatten().map(|entry| entry.path()) {
+        let open = fs::read_dir(process.join("fd")).into_iter().flatten().flatten().map(|entry| entry.path());
+        let links = ["cwd", "root", "exe"].into_iter().map(|name| process.join(name)).chain(open);
+        if let Some(link) = links.filter_map(|link| fs::read_link(link).ok()).find(|to| to.starts_with(folder)) {
+            let command = fs::read(process.join("cmdline")).unwrap_or_default();
+            let command = String::from_utf8_lossy(&command).replace('\0', " ");
+            out.push(format!("{} ({}): {}", process.display(), command.trim(), link.display()));
+        }
+    }
+    out
 }
 
 impl Machine {
