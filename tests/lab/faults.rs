@@ -253,7 +253,8 @@ fn give_up(machine: &Machine) -> Result<(), String> {
         None => {
             machine.disk.set_fault(Fault::WritesFrom(0));
             let _ = fs::write(mount.join("last"), "something that has to be written");
-            let directory = rustix::fs::open(&mount, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty());
+            let directory =
+                rustix::fs::open(&mount, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
             let _ = directory.and_then(rustix::fs::syncfs);
         }
     }

@@ -84,18 +84,11 @@ fn updates(prepared: &[Prepared]) -> Vec<Arc<Update>> {
     prepared.iter().map(|prepared| prepared.update.clone()).collect()
 }
 
-/// Does all tasks at once, each in a thread of its own, and gives what came of them. A worker whose machine fails, on a
-/// machine as busy as it makes this one, begins again with another one, once: that says nothing of what was tried.
+/// Does all tasks at once, each in a thread of its own, and gives what came of them.
 fn work<T: Send>(tasks: Vec<Orders>, what: impl Fn(Orders) -> Result<T, String> + Sync) -> Vec<(Orders, T)> {
     std::thread::scope(|scope| {
         let what = &what;
-        let twice = move |orders: Orders| {
-            what(orders.clone()).or_else(|error| {
-                println!("ONCE MORE: a worker on {}: {error}", orders.file_system.name);
-                what(orders)
-            })
-        };
-        let start = |orders: Orders| (orders.clone(), scope.spawn(move || twice(orders)));
+        let start = |orders: Orders| (orders.clone(), scope.spawn(move || what(orders)));
         let workers: Vec<_> = tasks.into_iter().map(start).collect();
         let end = |(orders, worker): (Orders, std::thread::ScopedJoinHandle<'_, Result<T, String>>)| {
             let done = worker.join().unwrap();

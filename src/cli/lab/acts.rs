@@ -246,7 +246,9 @@ fn stir(directory: &Path, dice: &mut Dice) -> std::io::Result<()> {
         4 => fs::rename(&path, directory.join("renamed")),
         5 => fs::File::open(directory)?.sync_all(),
         6 => {
-            let fd = rustix::fs::open(directory, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty())?;
+            // What another thread starts meanwhile must not inherit it: the disk could not be unmounted.
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            let fd = rustix::fs::open(directory, flags, Mode::empty())?;
             Ok(rustix::fs::syncfs(fd)?)
         }
         _ => file.sync_data(),
