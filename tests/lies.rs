@@ -1,5 +1,6 @@
 //! Patches that lie: what they claim and hold is changed, and everything is refused before the tree is touched.
 
+use crate::unpack::noise;
 use std::io::Cursor;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -14,18 +15,6 @@ use surefoot::tree::{Walk, scan};
 use surefoot::vfs::SimVfs;
 
 const OLD: [(&str, usize, u64); 3] = [("a", 60_000, 1), ("b", 20_000, 2), ("c", 100, 3)];
-
-/// Bytes that no coder makes shorter.
-fn noise(seed: u64, length: usize) -> Vec<u8> {
-    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
-    let step = |_| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state as u8
-    };
-    (0..length).map(step).collect()
-}
 
 fn recorded(disk: &SimVfs) -> Manifest {
     let walk = Walk { policy: Policy { owner: false, mtime: false }, state_inside: true };

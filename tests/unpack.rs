@@ -14,7 +14,7 @@ use surefoot::vfs::{Access, OsVfs, Place, RootId, SimVfs, Vfs};
 const SEGMENT: usize = 20_000;
 
 /// Bytes that no coder makes shorter.
-fn noise(seed: u64, length: usize) -> Vec<u8> {
+pub(super) fn noise(seed: u64, length: usize) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
     let step = |_| {
         state ^= state << 13;

@@ -13,7 +13,7 @@ use surefoot::model::{
     Digest, Entry, Kind, Manifest, ManifestChange, Metadata, Node, PatchPackageInfo, Policy, Time, TreePath,
 };
 use surefoot::package::{Change, Codec, Head, Level, Outline, Package, Source, Start, write_package, write_patch};
-use surefoot::repository::{Key, Release, ReleaseKind, Signed, Timestamp, sign};
+use surefoot::repository::{Key, Release, Signed, Timestamp, sign};
 use surefoot::transaction::{Method, Plan, Step};
 use surefoot::trust::{Keyring, PublicKey, SecretKey};
 
@@ -62,23 +62,7 @@ fn manifests(out: &mut BTreeMap<&'static str, String>) {
 }
 
 fn repository(out: &mut BTreeMap<&'static str, String>) {
-    let mut release = Release {
-        path: String::new(),
-        bytes: 3,
-        digest: Digest::of(b"abc"),
-        version: "1.0.0".parse().unwrap(),
-        architecture: None,
-        channels: vec!["stable".into()],
-        kind: ReleaseKind::Full,
-        target: Digest([1; 32]),
-        package: Digest([2; 32]),
-        memory_bytes: 1 << 20,
-        space_bytes: 4096,
-        minimum: None,
-        downgrade_from: Vec::new(),
-        notes: String::new(),
-    };
-    release.path = release.usual_path();
+    let release = crate::repository::release("1.0.0", b"abc");
     assert_eq!(Release::read("any/1.0.0/full.sf", &release.to_target()).unwrap(), Some(release.clone()));
     out.insert("repository-target", format!("{}\n", serde_json::to_string(&release.to_target()).unwrap()));
     let timestamp: Timestamp = serde_json::from_str(

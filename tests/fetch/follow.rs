@@ -8,9 +8,7 @@ use serde_json::{Value, json};
 use std::fs;
 use std::net::TcpStream;
 use std::path::Path;
-use std::process::{Command, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::process::Command;
 use surefoot::publish::Publisher;
 use surefoot::repository::Moment;
 use surefoot::trust::SecretKey;
@@ -438,37 +436,8 @@ fn killed_at_random_moments_an_update_from_a_repository_ends_new_and_believes_th
     full(&place, "new", "1.1.0", &[]);
     let package = fs::metadata(place.path("full.sf")).unwrap().len();
     serve(&place, &www);
-    let seed = std::env::var("SUREFOOT_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(20_261_122_u64);
-    let mut dice = seed;
-    let (mut kills, mut finished) = (0, false);
-    let url = nginx.url("repo");
-    for _ in 0..300 {
-        let update = ["--root", "dev", "-q", "update", "--from", &url];
-        let mut child = place.command(&update).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-        dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        let moment = Instant::now() + Duration::from_millis(20 + (dice >> 33) % 1200);
-        let ended = loop {
-            match child.try_wait().unwrap() {
-                Some(status) => break Some(status),
-                None if Instant::now() > moment => break None,
-                None => thread::sleep(Duration::from_millis(2)),
-            }
-        };
-        match ended {
-            Some(status) => {
-                let output = child.wait_with_output().unwrap();
-                assert!(status.success(), "seed {seed}: {}", String::from_utf8_lossy(&output.stderr));
-                finished = true;
-                break;
-            }
-            None => {
-                child.kill().unwrap();
-                child.wait().unwrap();
-                kills += 1;
-            }
-        }
-    }
-    assert!(finished && kills > 3, "seed {seed}: {kills} kills");
+    let (seed, kills) =
+        super::nginx::kill_until_done(&place, &["--root", "dev", "-q", "update", "--from", &nginx.url("repo")]);
     place.assert_same("dev", "new");
     place.good(&["--root", "dev", "verify"]);
     let name = fs::read_dir(place.path("REPO/targets/any/1.1.0")).unwrap().next().unwrap().unwrap().file_name();

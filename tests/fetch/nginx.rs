@@ -181,41 +181,36 @@ fn killed_at_random_moments_an_update_from_nginx_ends_new_and_fetches_hardly_any
         place.write(&format!("new/many/{}/{number}", number % 9), &format!("content {number}"));
     }
     let package = place.publish("1.0.0.1", &nginx.folder.path().join("www"));
-    let seed = std::env::var("SUREFOOT_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(20_261_122_u64);
-    let mut dice = seed;
-    let (mut kills, mut finished) = (0, false);
     let url = nginx.url("manifest.json");
-    let update = ["--root", "dev", "-q", "update", "--from", &url, "--manifest", "service"];
-    for _ in 0..200 {
-        let mut child = place.command(&update).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-        dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        let moment = Instant::now() + Duration::from_millis(30 + (dice >> 33) % 1200);
-        let ended = loop {
-            match child.try_wait().unwrap() {
-                Some(status) => break Some(status),
-                None if Instant::now() > moment => break None,
-                None => thread::sleep(Duration::from_millis(5)),
-            }
-        };
-        match ended {
-            Some(status) => {
-                let output = child.wait_with_output().unwrap();
-                assert!(status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-                finished = true;
-                break;
-            }
-            None => {
-                child.kill().unwrap();
-                child.wait().unwrap();
-                kills += 1;
-            }
-        }
-    }
-    assert!(finished && kills > 3, "seed {seed}: {kills} kills");
+    let (seed, kills) =
+        kill_until_done(&place, &["--root", "dev", "-q", "update", "--from", &url, "--manifest", "service"]);
     place.assert_same("dev", "new");
     place.good(&["--root", "dev", "verify"]);
     let served: u64 = nginx.log("/up.tar.gz").iter().map(|(_, bytes)| bytes).sum();
     println!("seed {seed}: {kills} kills, {served} bytes served of a package of {package}");
     assert!(served * 100 <= package * 105, "seed {seed}: {served} of {package}");
     assert!(nginx.log("/up.tar.gz").iter().any(|(status, _)| *status == 206));
+}
+
+/// Starts a command again and again and kills it at random moments, until it finishes: the seed, and how many kills.
+pub(super) fn kill_until_done(place: &Place, command: &[&str]) -> (u64, u32) {
+    let seed = std::env::var("SUREFOOT_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(20_261_122_u64);
+    let mut dice = seed;
+    for kills in 0..300 {
+        let mut child = place.command(command).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let moment = Instant::now() + Duration::from_millis(20 + (dice >> 33) % 1200);
+        while child.try_wait().unwrap().is_none() && Instant::now() < moment {
+            thread::sleep(Duration::from_millis(2));
+        }
+        if let Some(status) = child.try_wait().unwrap() {
+            let output = child.wait_with_output().unwrap();
+            assert!(status.success(), "seed {seed}: {}", String::from_utf8_lossy(&output.stderr));
+            assert!(kills > 3, "seed {seed}: {kills} kills");
+            return (seed, kills);
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    panic!("seed {seed}: it does not come to an end");
 }
