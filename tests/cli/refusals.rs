@@ -117,7 +117,7 @@ fn a_lock_that_another_process_holds_is_respected_and_status_needs_none() {
     for arguments in [&["status"][..], &["history"], &["journal", "show"]] {
         place.good(&[&["--root", "dev"], arguments].concat());
     }
-    drop(lock);
+    lock.unlock().unwrap();
     place.good(&["--root", "dev", "recover"]);
 }
 

@@ -320,7 +320,7 @@ fn an_update_waits_for_others() {
     lock.try_lock().unwrap();
     place.bad(&on_device("update", &[]), 9, "lock.held");
     place.bad(&on_device("check", &[]), 9, "lock.held");
-    drop(lock);
+    lock.unlock().unwrap();
     place.good(&on_device("update", &[]));
 }
 

@@ -55,7 +55,15 @@ pub struct OsFile {
 /// A held lock.
 #[derive(Debug)]
 pub struct OsLock {
-    _held: fs::File,
+    held: fs::File,
+}
+
+impl Drop for OsLock {
+    /// Gives the lock back at once. To close the file alone would leave it held as long as a process that another thread
+    /// has just forked still has its copy of the descriptor. An error leaves what closing does.
+    fn drop(&mut self) {
+        let _ = fs2::FileExt::unlock(&self.held);
+    }
 }
 
 impl OsVfs {
@@ -360,7 +368,7 @@ impl Vfs for OsVfs {
         };
         let file = fs::File::from(opened.descriptor);
         match fs2::FileExt::try_lock_exclusive(&file) {
-            Ok(()) => Ok(Some(OsLock { _held: file })),
+            Ok(()) => Ok(Some(OsLock { held: file })),
             Err(cause) if cause.kind() == io::ErrorKind::WouldBlock => Ok(None),
             Err(cause) => Err(IoError::new("lock", at, cause)),
         }

@@ -586,6 +586,21 @@ fn a_lock_is_held_once() {
     });
 }
 
+/// A child that another thread starts has a copy of each descriptor until it runs its program. A tree whose lock had just
+/// been given back was "locked" for that long.
+#[test]
+fn a_lock_is_given_back_whoever_else_has_a_copy_of_its_descriptor() {
+    in_every_mode(|disk| {
+        let place = state("lock");
+        let held = disk.vfs.lock(&place).unwrap().unwrap();
+        let copy = held.held.try_clone().unwrap();
+        assert!(disk.vfs.lock(&place).unwrap().is_none());
+        drop(held);
+        assert!(disk.vfs.lock(&place).unwrap().is_some());
+        drop(copy);
+    });
+}
+
 #[test]
 fn a_probe_leaves_nothing_behind() {
     in_every_mode(|disk| {
