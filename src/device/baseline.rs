@@ -9,7 +9,7 @@ use crate::codec::v1;
 use crate::error::{Code, Error};
 use crate::limits;
 use crate::model::{Digest, Entry, Manifest, ManifestChange, Node, Policy, TreePath};
-use crate::transaction::is_locked;
+use crate::transaction::{Proposal, is_locked};
 use crate::tree;
 use crate::vfs::{FileType, Place, Vfs};
 use std::collections::{BTreeMap, BTreeSet};
@@ -156,8 +156,8 @@ fn is_read_only(error: &Error) -> bool {
     cause.is_some_and(|cause| cause.kind() == std::io::ErrorKind::ReadOnlyFilesystem)
 }
 
-pub(super) fn manifest_changes(changes: &[Change]) -> Vec<ManifestChange> {
-    changes.iter().map(|change| ManifestChange { path: change.path.clone(), after: change.after.clone() }).collect()
+pub(super) fn manifest_changes(changes: &[Change]) -> impl Iterator<Item = ManifestChange> {
+    changes.iter().map(|change| ManifestChange { path: change.path.clone(), after: change.after.clone() })
 }
 
 /// Hard links whose first name goes or changes get another first name.
@@ -235,14 +235,15 @@ pub(super) fn write_manifest<V: Vfs>(
     base: &Generation,
     generation: &mut Generation,
     manifest: Option<Manifest>,
-    delta: &[ManifestChange],
+    delta: &[Proposal],
 ) -> Result<Option<Digest>, Error> {
     let Some(manifest) = manifest else { return Ok(None) };
     let bytes = if is_written_whole(base, &manifest, delta.len()) {
         v1::encode_manifest(&manifest)
     } else {
         generation.manifests.clone_from(&base.manifests);
-        v1::encode_manifest_delta(manifest.policy(), delta)
+        let changes = delta.iter().map(|p| (&p.path, p.after.as_ref()));
+        v1::encode_manifest_delta(manifest.policy(), changes)
     };
     generation.manifests.push(generation.id);
     store::write_file(vfs, &layout::manifest(generation.id), &bytes)?;

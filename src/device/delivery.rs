@@ -43,9 +43,11 @@ impl<'a, V: Vfs> Delivery<'a, V> {
     /// Stores all that the payload is to deliver.
     pub(super) fn run(stager: &'a Stager<'a, V>, payload: &mut dyn Payload) -> Result<Stored, Error> {
         let from_payload =
-            |index: &usize| stager.needs_content(*index) && stager.changes[*index].source == Source::Payload;
-        let wanted: HashMap<_, _> =
-            (0..stager.changes.len()).filter(from_payload).map(|index| (&stager.changes[index].path, index)).collect();
+            |index: &usize| stager.needs_content(*index) && stager.checked.sources[*index] == Source::Payload;
+        let wanted: HashMap<_, _> = (0..stager.count())
+            .filter(from_payload)
+            .map(|index| (&stager.checked.proposals[index].path, index))
+            .collect();
         if wanted.is_empty() {
             return Ok(Stored::new());
         }

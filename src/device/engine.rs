@@ -134,18 +134,18 @@ impl<V: Vfs> Engine<V> {
         }
         self.add_disturbed(&mut request, manifest.as_ref(), policy)?;
         let before = self.before(&mut request, manifest.as_ref())?;
-        let delta = manifest_changes(&request.changes);
         if let Some(old) = manifest.take() {
             let unfit = |error| Error::new(Code::Base, "the changes do not fit the tree").because(error);
-            manifest = Some(old.under(policy).and_then(|old| old.with(delta.iter().cloned())).map_err(unfit)?);
+            manifest =
+                Some(old.under(policy).and_then(|old| old.with(manifest_changes(&request.changes))).map_err(unfit)?);
         }
         let digest = manifest.as_ref().map(v1::tree_digest);
         if request.target.is_some() && request.target != digest {
             return Err(Error::new(Code::PackageFormat, "the changes do not lead to the tree that was promised"));
         }
-        let room = Room { manifest: whole_length(&base, manifest.as_ref(), delta.len()), ..Room::default() };
+        let room = Room { manifest: whole_length(&base, manifest.as_ref(), request.changes.len()), ..Room::default() };
         let known = std::mem::take(&mut request.known);
-        let checked = preflight::check(&self.vfs, &request.changes, before, policy, (&known, room), observer)?;
+        let checked = preflight::check(&self.vfs, request.changes, before, policy, (&known, room), observer)?;
         drop(known);
         let version = request.version.clone().unwrap_or_else(|| base.version.clone());
         let same = (&version, digest, policy) == (&base.version, base.digest, base.policy);
@@ -184,16 +184,14 @@ impl<V: Vfs> Engine<V> {
             trial: request.settings.trial,
         };
         let steps = {
-            let (vfs, changes) = (&self.vfs, &request.changes);
-            let stager = Stager::new(vfs, id, changes, &checked, policy, request.taken_slots, observer);
-            let mut stager = Some(stager);
-            let mut generation = Some(generation);
-            let method = checked.method;
+            let (vfs, method) = (&self.vfs, checked.method);
+            let stager = Stager::new(vfs, id, checked, policy, request.taken_slots, observer);
+            let mut once = Some((stager, generation, manifest));
             let stage: Box<Staging<'_>> = Box::new(move || {
                 let again = || Error::new(Code::Internal, "staged twice");
-                let (steps, seen) = stager.take().ok_or_else(again)?.run(payload)?;
-                let mut generation = generation.take().ok_or_else(again)?;
-                let manifest = write_manifest(vfs, &base, &mut generation, manifest.take(), &delta)?;
+                let (stager, mut generation, manifest) = once.take().ok_or_else(again)?;
+                let manifest = write_manifest(vfs, &base, &mut generation, manifest, &stager.checked.proposals)?;
+                let (steps, seen) = stager.run(payload)?;
                 let state = Some(generation.write(vfs)?);
                 let plan = Plan { transaction: id, slots: id, method, policy, state, manifest, steps };
                 let prepared = write_plan(vfs, &plan)?;

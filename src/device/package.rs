@@ -3,7 +3,7 @@
 use super::baseline::whole_length;
 use super::engine::{Change, Engine, NoPayload, Payload, Report, Request, Settings, Sink, Source};
 use super::observer::Observer;
-use super::preflight::{self, Known, Room};
+use super::preflight::{self, Checked, Known, Room};
 use super::store::Generation;
 use super::sweep;
 use super::unpack::{self, Stopped, Task};
@@ -86,15 +86,15 @@ impl<V: Vfs> Engine<V> {
             spare: folder.as_ref().map_or(0, unpack::Folder::bytes),
             manifest: whole_length(&current, Some(&recorded), changes.len()),
         };
-        let checked = preflight::check(&self.vfs, &changes, before, head.policy, (&Known::new(), room), observer)?;
-        let seen = changes.iter().zip(&checked.seen);
-        request.known = seen.filter_map(|(change, seen)| Some((change.path.clone(), seen.tree?.0))).collect();
-        drop((checked, changes));
+        let Checked { proposals, seen, .. } =
+            preflight::check(&self.vfs, changes, before, head.policy, (&Known::new(), room), observer)?;
+        let seen = proposals.into_iter().zip(seen);
+        request.known = seen.filter_map(|(proposal, seen)| Some((proposal.path, seen.tree?.0))).collect();
         let task = Task {
             package: id,
             base: (current.id, &recorded),
-            known: request.known.keys().collect(),
-            sizes: promise.contents().map(|content| content.size).collect(),
+            known: &request.known,
+            contents: unpack::Content::all(&promise),
             memory: promise.memory(),
         };
         let unpacked = unpack::run(&self.vfs, folder, task, &mut segments, observer);
@@ -102,7 +102,8 @@ impl<V: Vfs> Engine<V> {
             Ok(made) => {
                 request.changes = patch_changes(&promise, &recorded, &made.digests)?;
                 (request.id, request.taken_slots) = (Some(made.id), made.digests.len() as u32);
-                drop(recorded);
+                // A change is held once from here on.
+                drop((promise, recorded));
                 let committed = self.commit(request, &mut NoPayload, observer);
                 committed.map_err(|error| self.blamed(error, &made.sources)).map_err(Stopped::from)
             }

@@ -17,6 +17,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// What preflight found out.
 pub(super) struct Checked {
     pub(super) proposals: Vec<Proposal>,
+    /// Where the content of each comes from.
+    pub(super) sources: Vec<Source>,
     pub(super) arrangements: Vec<Arrangement>,
     pub(super) order: Vec<usize>,
     pub(super) seen: Vec<Seen>,
@@ -43,7 +45,7 @@ pub(super) struct Room {
 /// Checks everything. `before` says what each change starts from.
 pub(super) fn check<V: Vfs>(
     vfs: &V,
-    changes: &[Change],
+    changes: Vec<Change>,
     before: Vec<Option<Node>>,
     policy: Policy,
     (known, room): (&Known, Room),
@@ -53,19 +55,16 @@ pub(super) fn check<V: Vfs>(
     if !capabilities.atomic_rename {
         return Err(Error::new(Code::FileSystem, "the file system of the tree does not rename atomically"));
     }
-    refuse_reserved(changes)?;
-    let looked = look(vfs, changes, &before, policy, known, observer)?;
-    let proposals: Vec<Proposal> = changes
-        .iter()
+    refuse_reserved(&changes)?;
+    let looked = look(vfs, &changes, &before, policy, known, observer)?;
+    let (proposals, sources): (Vec<Proposal>, Vec<Source>) = changes
+        .into_iter()
         .zip(before)
         .zip(&looked)
-        .map(|((change, before), looked)| Proposal {
-            path: change.path.clone(),
-            before,
-            links: looked.links,
-            after: change.after.clone(),
+        .map(|((Change { path, after, source }, before), looked)| {
+            (Proposal { path, before, links: looked.links, after }, source)
         })
-        .collect();
+        .unzip();
     let (arrangements, order) = arrange(&proposals, policy);
     let leaving: Vec<Place> = proposals
         .iter()
@@ -82,11 +81,12 @@ pub(super) fn check<V: Vfs>(
         refuse_one_way(vfs, p, *how, looked.owner, policy)?;
     }
     refuse_case(vfs, &proposals)?;
-    let moved = moved(changes, &proposals, &arrangements, policy, capabilities);
-    refuse_space(vfs, changes, &proposals, &arrangements, &moved, (capabilities, room))?;
+    let moved = moved(&sources, &proposals, &arrangements, policy, capabilities);
+    refuse_space(vfs, &sources, &proposals, &arrangements, &moved, (capabilities, room))?;
     let owners = owners(&proposals, &looked, vfs, policy)?;
     Ok(Checked {
         proposals,
+        sources,
         arrangements,
         order,
         seen: looked.iter().map(|looked| looked.seen).collect(),
@@ -332,7 +332,7 @@ fn refuse_case<V: Vfs>(vfs: &V, proposals: &[Proposal]) -> Result<(), Error> {
 
 /// The files that only move: what they were is what they become, their old name goes, and nobody else needs them.
 fn moved(
-    changes: &[Change],
+    sources: &[Source],
     proposals: &[Proposal],
     arrangements: &[Arrangement],
     policy: Policy,
@@ -344,15 +344,15 @@ fn moved(
     }
     let leaders: BTreeSet<&TreePath> = proposals.iter().filter_map(|p| p.after.as_ref()?.leader.as_ref()).collect();
     let mut taken = BTreeSet::new();
-    for (index, change) in changes.iter().enumerate() {
-        let Source::Base(from) = &change.source else { continue };
-        let (Some(after), Ok(source)) = (&change.after, proposals.binary_search_by(|p| p.path.cmp(from))) else {
+    for (index, (source, proposal)) in sources.iter().zip(proposals).enumerate() {
+        let Source::Base(from) = source else { continue };
+        let (Some(after), Ok(source)) = (&proposal.after, proposals.binary_search_by(|p| p.path.cmp(from))) else {
             continue;
         };
         let leaves = arrangements[source] == Arrangement::Swap && proposals[source].links == 1 && source != index;
         let alike = proposals[source].before.as_ref().is_some_and(|before| before.matches(after, policy));
         let stored = arrangements[index] == Arrangement::Swap && after.is_file() && after.leader.is_none();
-        if stored && leaves && alike && !leaders.contains(&change.path) && taken.insert(source) {
+        if stored && leaves && alike && !leaders.contains(&proposal.path) && taken.insert(source) {
             moved.insert(index);
         }
     }
@@ -363,7 +363,7 @@ fn moved(
 /// were written, since nobody knows of them yet.
 fn refuse_space<V: Vfs>(
     vfs: &V,
-    changes: &[Change],
+    sources: &[Source],
     proposals: &[Proposal],
     arrangements: &[Arrangement],
     moved: &BTreeSet<usize>,
@@ -374,8 +374,8 @@ fn refuse_space<V: Vfs>(
     // Generation, slots, aside, state, plan, manifest, and their folders growing.
     let (mut bytes, mut inodes) = (8 * blocks(1), 6);
     let mut state_bytes: u64 = 4096;
-    for (index, ((change, p), how)) in changes.iter().zip(proposals).zip(arrangements).enumerate() {
-        state_bytes += 2 * (400 + 2 * change.path.as_bytes().len() as u64);
+    for (index, ((source, p), how)) in sources.iter().zip(proposals).zip(arrangements).enumerate() {
+        state_bytes += 2 * (400 + 2 * p.path.as_bytes().len() as u64);
         if *how != Arrangement::Swap {
             continue;
         }
@@ -386,7 +386,7 @@ fn refuse_space<V: Vfs>(
             bytes += if capabilities.hard_links { 0 } else { blocks(before.kind.size()) };
         }
         if let Some(after) = &p.after {
-            if after.leader.is_some() || matches!(change.source, Source::Staged(_)) || moved.contains(&index) {
+            if after.leader.is_some() || matches!(source, Source::Staged(_)) || moved.contains(&index) {
                 continue;
             }
             inodes += 1;

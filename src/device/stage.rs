@@ -1,18 +1,18 @@
 //! Staging: storing every new object beside the tree, complete, before anything is touched.
 
 use super::delivery::Delivery;
-use super::engine::{Change, Payload, Source};
+use super::engine::{Payload, Source};
 use super::evidence::{Ends, Print, Seen};
 use super::layout::{self, Id};
 use super::observer::{Observer, Phase, Progress};
 use super::preflight::Checked;
 use crate::error::{Code, Error, Finding};
 use crate::limits;
-use crate::model::{Digest, Hasher, Kind, Metadata, Node, Policy};
+use crate::model::{Digest, Hasher, Kind, Metadata, Node, Policy, TreePath};
 use crate::package::PackageError;
 use crate::transaction::{Arrangement, Method, Plan, Step, open_mode};
 use crate::tree;
-use crate::vfs::{Access, FileType, IoError, Place, Vfs};
+use crate::vfs::{Access, FileType, IoError, Place, Stat, Vfs};
 use rayon::prelude::*;
 use std::collections::{BTreeMap, HashSet};
 use std::io::{ErrorKind, Read};
@@ -22,14 +22,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub(super) struct Stager<'a, V: Vfs> {
     pub(super) vfs: &'a V,
     pub(super) id: Id,
-    pub(super) changes: &'a [Change],
-    pub(super) checked: &'a Checked,
+    pub(super) checked: Checked,
     pub(super) policy: Policy,
     pub(super) observer: &'a dyn Observer,
     done: AtomicU64,
     total: u64,
     first_slot: u32,
-    /// Owner and group of what is made here.
+    /// Owner and group of what is made here: those of the folder of the slots.
     maker: Option<(u32, u32)>,
 }
 
@@ -37,8 +36,7 @@ impl<'a, V: Vfs> Stager<'a, V> {
     pub(super) fn new(
         vfs: &'a V,
         id: Id,
-        changes: &'a [Change],
-        checked: &'a Checked,
+        checked: Checked,
         policy: Policy,
         taken_slots: u32,
         observer: &'a dyn Observer,
@@ -46,7 +44,6 @@ impl<'a, V: Vfs> Stager<'a, V> {
         let mut stager = Self {
             vfs,
             id,
-            changes,
             checked,
             policy,
             observer,
@@ -56,7 +53,7 @@ impl<'a, V: Vfs> Stager<'a, V> {
             maker: None,
         };
         stager.total =
-            (0..changes.len()).filter(|index| stager.is_to_come(*index)).map(|index| stager.size(index)).sum();
+            (0..stager.count()).filter(|index| stager.is_to_come(*index)).map(|index| stager.size(index)).sum();
         stager
     }
 
@@ -66,7 +63,7 @@ impl<'a, V: Vfs> Stager<'a, V> {
         self.maker = self.vfs.stat(&layout::slots(self.id))?.map(|stat| (stat.uid, stat.gid));
         let mut stored = Delivery::run(&self, payload)?;
         stored.extend(self.dress_staged()?);
-        for index in 0..self.changes.len() {
+        for index in 0..self.count() {
             if self.observer.cancelled() {
                 return Err(Error::new(Code::Cancelled, "stopped on request"));
             }
@@ -74,26 +71,34 @@ impl<'a, V: Vfs> Stager<'a, V> {
         }
         self.rehearse()?;
         // Leaders are stored by now.
-        for index in 0..self.changes.len() {
+        for index in 0..self.count() {
             self.store_follower(index)?;
         }
-        let (steps, seen) = self.steps(&stored)?;
-        keep_old(self.vfs, self.checked.method, self.id, &steps)?;
+        let (vfs, method, id) = (self.vfs, self.checked.method, self.id);
+        let (steps, seen) = self.into_steps(&stored)?;
+        keep_old(vfs, method, id, &steps)?;
         Ok((steps, seen))
     }
 
     /// Gives contents that were stored before the transaction their metadata, and tells what they are known by.
     fn dress_staged(&self) -> Result<Vec<(usize, Print)>, Error> {
         let staged =
-            |index: &usize| self.needs_content(*index) && matches!(self.changes[*index].source, Source::Staged(_));
-        let indices: Vec<usize> = (0..self.changes.len()).filter(staged).collect();
+            |index: &usize| self.needs_content(*index) && matches!(self.checked.sources[*index], Source::Staged(_));
+        let indices: Vec<usize> = (0..self.count()).filter(staged).collect();
         let one = |index: &usize| -> Result<(usize, Print), Error> {
             let slot = self.slot(*index);
             let gone = || Error::new(Code::Internal, format!("{slot} is gone"));
             if self.observer.cancelled() {
                 return Err(Error::new(Code::Cancelled, "stopped on request"));
             }
-            Ok((*index, self.dress(&slot, None, self.after(*index).ok_or_else(gone)?, *index)?))
+            let after = self.after(*index).ok_or_else(gone)?;
+            let stat = self.vfs.stat(&slot)?.ok_or_else(gone)?;
+            let print = if self.is_dressed(&stat, after, *index) {
+                Print::of(&stat)
+            } else {
+                self.dress(&slot, None, after, *index)?
+            };
+            Ok((*index, print))
         };
         if self.vfs.threads() > 1 {
             indices.par_iter().with_min_len(64).map(one).collect()
@@ -106,7 +111,7 @@ impl<'a, V: Vfs> Stager<'a, V> {
     pub(super) fn put(&self, index: usize, bytes: &[u8]) -> Result<Print, Error> {
         let slot = self.slot(index);
         let after = self.after(index).ok_or_else(|| Error::new(Code::Internal, format!("{slot} has no content")))?;
-        check_content(&self.changes[index].path, after, bytes.len() as u64, Digest::of(bytes))?;
+        check_content(&self.checked.proposals[index].path, after, bytes.len() as u64, Digest::of(bytes))?;
         let file = self.vfs.create(&slot)?;
         if is_hole(bytes) {
             self.vfs.set_len(&file, bytes.len() as u64)?;
@@ -122,11 +127,16 @@ impl<'a, V: Vfs> Stager<'a, V> {
         let after = self.after(index).ok_or_else(|| Error::new(Code::Internal, format!("{slot} has no content")))?;
         let file = self.vfs.create(&slot)?;
         let (size, digest) = self.write(&file, &slot, content, after.kind.size())?;
-        check_content(&self.changes[index].path, after, size, digest)?;
+        check_content(&self.checked.proposals[index].path, after, size, digest)?;
         self.dress(&slot, Some(&file), after, index)
     }
 
-    fn after(&self, index: usize) -> Option<&'a Node> {
+    /// How many changes there are.
+    pub(super) fn count(&self) -> usize {
+        self.checked.proposals.len()
+    }
+
+    fn after(&self, index: usize) -> Option<&Node> {
         self.checked.proposals[index].after.as_ref()
     }
 
@@ -144,11 +154,11 @@ impl<'a, V: Vfs> Stager<'a, V> {
 
     /// Is it a content that is not stored yet?
     fn is_to_come(&self, index: usize) -> bool {
-        self.needs_content(index) && !matches!(self.changes[index].source, Source::Staged(_))
+        self.needs_content(index) && !matches!(self.checked.sources[index], Source::Staged(_))
     }
 
     fn slot_number(&self, index: usize) -> u32 {
-        match self.changes[index].source {
+        match self.checked.sources[index] {
             Source::Staged(slot) => slot,
             _ => self.first_slot + index as u32,
         }
@@ -164,7 +174,7 @@ impl<'a, V: Vfs> Stager<'a, V> {
             return Ok(());
         };
         let slot = self.slot(index);
-        match (&after.kind, &self.changes[index].source) {
+        match (&after.kind, &self.checked.sources[index]) {
             (Kind::Directory, _) => self.vfs.mkdir(&slot)?,
             (Kind::Symlink { target }, _) => self.vfs.symlink(target, &slot)?,
             (Kind::File { .. }, Source::Payload) => return Ok(()),
@@ -179,15 +189,18 @@ impl<'a, V: Vfs> Stager<'a, V> {
             }
             (Kind::File { .. }, Source::Change(other)) => {
                 let other = *other as usize;
-                let from = match self.changes.get(other) {
-                    Some(change) if !self.is_swapped(other) => Place::tree(&change.path),
+                let from = match self.checked.proposals.get(other) {
+                    Some(proposal) if !self.is_swapped(other) => Place::tree(&proposal.path),
                     Some(_) => self.slot(other),
                     None => return Err(Error::new(Code::PackageFormat, format!("{slot} refers to no change"))),
                 };
                 self.copy(&from, &slot, after)?;
             }
             (Kind::File { .. }, Source::None) => {
-                return Err(Error::new(Code::PackagePartial, format!("{} has no content", self.changes[index].path)));
+                return Err(Error::new(
+                    Code::PackagePartial,
+                    format!("{} has no content", self.checked.proposals[index].path),
+                ));
             }
         }
         self.dress(&slot, None, after, index).map(drop)
@@ -196,7 +209,7 @@ impl<'a, V: Vfs> Stager<'a, V> {
     /// Sets what will be set in place on other objects of the same types first: what the file system does not keep is
     /// refused while it can be.
     fn rehearse(&self) -> Result<(), Error> {
-        let place = layout::slot(self.id, self.first_slot + self.changes.len() as u32);
+        let place = layout::slot(self.id, self.first_slot + self.count() as u32);
         let mut done = HashSet::new();
         for (index, how) in self.checked.arrangements.iter().enumerate() {
             let Some(after) = self.after(index).filter(|_| *how == Arrangement::InPlace) else { continue };
@@ -255,14 +268,26 @@ impl<'a, V: Vfs> Stager<'a, V> {
         if self.observer.cancelled() { Err(Error::new(Code::Cancelled, "stopped on request")) } else { Ok(()) }
     }
 
+    /// Owner and group that a new object must be given; nothing for those that it has from its folder.
+    fn owner(&self, node: &Node, index: usize) -> Option<(u32, u32)> {
+        let Metadata { uid, gid, .. } = node.metadata;
+        let owner = if self.policy.owner { Some((uid, gid)) } else { self.checked.owners[index] };
+        owner.filter(|owner| Some(*owner) != self.maker)
+    }
+
+    /// Did a file get all that [`Stager::dress`] would give it when it was made?
+    fn is_dressed(&self, stat: &Stat, node: &Node, index: usize) -> bool {
+        let Metadata { mode, mtime, ref xattrs, .. } = node.metadata;
+        let owner = self.owner(node, index).or(self.maker);
+        xattrs.is_empty() && owner == Some((stat.uid, stat.gid)) && (stat.mode, stat.mtime) == (mode, mtime)
+    }
+
     /// Gives a stored object its metadata: owner first, since that clears bits of the mode; attributes before the mode,
     /// which may forbid them; time last. Gives what it is known by from now on, or an error if the file system did not
     /// keep what was set: after a crash nobody could tell that this is the new object.
     fn dress(&self, slot: &Place, file: Option<&V::File>, node: &Node, index: usize) -> Result<Print, Error> {
-        let Metadata { mode, uid, gid, mtime, xattrs } = &node.metadata;
-        let owner = if self.policy.owner { Some((*uid, *gid)) } else { self.checked.owners[index] };
-        // What is made in the folder of the slots belongs to whom that belongs.
-        if let Some((uid, gid)) = owner.filter(|owner| Some(*owner) != self.maker) {
+        let Metadata { mode, mtime, xattrs, .. } = &node.metadata;
+        if let Some((uid, gid)) = self.owner(node, index) {
             match self.vfs.set_owner(slot, uid, gid) {
                 // Where a user may not do it after all, the object is his like any other.
                 Err(error) if self.is_refused_to_user(&error) => {}
@@ -294,7 +319,7 @@ impl<'a, V: Vfs> Stager<'a, V> {
             kept.mode = *mode;
         }
         let Some(difference) = kept.difference(&node.metadata, self.policy) else { return Ok(Print::of(&stat)) };
-        let path = self.changes[index].path.clone();
+        let path = self.checked.proposals[index].path.clone();
         let message = format!("the file system does not keep what {path} should have: it got {difference}");
         Err(Error::new(Code::Metadata, message).listing(vec![Finding { path, difference }]))
     }
@@ -305,10 +330,11 @@ impl<'a, V: Vfs> Stager<'a, V> {
     }
 
     /// The steps in order, each with the inodes of its ends. `stored` are new objects that were looked at already.
-    fn steps(&self, stored: &BTreeMap<usize, Print>) -> Result<(Vec<Step>, Vec<Seen>), Error> {
-        let mut steps = Vec::with_capacity(self.checked.order.len());
-        let mut all_seen = Vec::with_capacity(self.checked.order.len());
-        for &index in &self.checked.order {
+    fn into_steps(mut self, stored: &BTreeMap<usize, Print>) -> Result<(Vec<Step>, Vec<Seen>), Error> {
+        let order = std::mem::take(&mut self.checked.order);
+        let mut steps = Vec::with_capacity(order.len());
+        let mut all_seen = Vec::with_capacity(order.len());
+        for index in order {
             let proposal = &self.checked.proposals[index];
             let mut seen = self.checked.seen[index];
             let swapped = self.is_swapped(index);
@@ -329,14 +355,17 @@ impl<'a, V: Vfs> Stager<'a, V> {
                 }
             }
             let inode = |known: &Option<(Print, Ends)>| known.map_or(0, |(print, _)| print.inode);
+            let slot = self.slot_number(index);
+            // Each change is one step at most.
+            let proposal = &mut self.checked.proposals[index];
             steps.push(Step {
                 root: 0,
-                path: proposal.path.clone(),
-                slot: self.slot_number(index),
+                path: std::mem::replace(&mut proposal.path, TreePath::root()),
+                slot,
                 in_place: !swapped,
-                before: proposal.before.clone(),
+                before: proposal.before.take(),
                 before_inode: inode(&seen.tree),
-                after: proposal.after.clone(),
+                after: proposal.after.take(),
                 after_inode: inode(&seen.slot),
             });
             all_seen.push(seen);

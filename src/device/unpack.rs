@@ -7,6 +7,7 @@
 
 use super::layout::{self, Id};
 use super::observer::{Observer, Phase, Progress};
+use super::preflight::Known;
 use super::stage::is_hole;
 use super::{store, sweep};
 use crate::codec::segment::{self, Lengths};
@@ -14,8 +15,8 @@ use crate::codec::v1::{self, Noted};
 use crate::delta::{self, Contents, DeltaError};
 use crate::error::{Code, Error, Finding};
 use crate::limits;
-use crate::model::{Coder, Difference, Digest, Extent, Hasher, Kind, Manifest, Relocation, Segment, TreePath};
-use crate::package::{self, Codec, Package, Segments, Verified};
+use crate::model::{Coder, Difference, Digest, Extent, Hasher, Kind, Manifest, Relocation, Segment, Time, TreePath};
+use crate::package::{self, Codec, Expected, Package, Promise, Segments, Verified};
 use crate::tree::{Files, base_files, hash_file};
 use crate::vfs::{Access, FileType, Place, Vfs};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -103,11 +104,32 @@ pub(super) struct Task<'a> {
     /// The generation that it starts from, and what that holds.
     pub(super) base: (Id, &'a Manifest),
     /// Paths whose content has been compared with that already.
-    pub(super) known: HashSet<&'a TreePath>,
-    /// Lengths of the contents, by number.
-    pub(super) sizes: Vec<u64>,
+    pub(super) known: &'a Known,
+    /// What the contents will be, by number.
+    pub(super) contents: Vec<Content>,
     /// Most memory that a segment may take.
     pub(super) memory: u64,
+}
+
+/// What a content will be.
+#[derive(Clone, Copy)]
+pub(super) struct Content {
+    pub(super) size: u64,
+    /// Mode and time that it gets while it is open, if it is made at once: `Stager::dress_staged` then has less to do.
+    /// Nothing where it gets attributes as well, which a mode may forbid.
+    pub(super) dress: Option<(u32, Time)>,
+}
+
+impl Content {
+    /// The contents of a package, in their order.
+    pub(super) fn all(promise: &Promise) -> Vec<Self> {
+        let content = |content: Expected| {
+            let metadata = promise.changes()[content.change].node().map(|node| &node.metadata);
+            let bare = metadata.filter(|metadata| metadata.xattrs.is_empty());
+            Self { size: content.size, dress: bare.map(|metadata| (metadata.mode, metadata.mtime)) }
+        };
+        promise.contents().map(content).collect()
+    }
 }
 
 /// Why unpacking stopped.
@@ -172,7 +194,7 @@ pub(super) fn run<V: Vfs, R: Read>(
         Some(folder) => {
             vfs.rename(&layout::generation(folder.id), &layout::generation(id), crate::vfs::Rename::NoReplace)?;
             sweep::strip(vfs, id)?;
-            make_ready(vfs, id, task.sizes.len())?;
+            make_ready(vfs, id, task.contents.len())?;
             vfs.remove_file(&layout::unpacked(id))?;
             folder.done
         }
@@ -193,12 +215,12 @@ pub(super) fn run<V: Vfs, R: Read>(
         vfs,
         id,
         old: Files::of_base(vfs, task.base.1),
-        targets: task.sizes.iter().map(|_| Mutex::default()).collect(),
+        targets: task.contents.iter().map(|_| Mutex::default()).collect(),
         compared: Mutex::default(),
         read: Mutex::default(),
         log: Mutex::new((log, mark.len() as u64)),
         made: Mutex::new(0),
-        total: task.sizes.iter().sum(),
+        total: task.contents.iter().map(|content| content.size).sum(),
         resumed,
         cut_short: AtomicBool::new(false),
         done,
@@ -271,7 +293,7 @@ struct Unpacker<'a, V: Vfs> {
 struct Target<F> {
     digest: Option<Digest>,
     /// Of one that several segments make.
-    parts: Option<Parts<F>>,
+    parts: Option<Box<Parts<F>>>,
 }
 
 impl<F> Default for Target<F> {
@@ -301,16 +323,29 @@ struct Job {
 
 /// Which parts of the contents the segments so far make: each must be made once.
 #[derive(Default)]
-struct Claims(HashMap<u32, BTreeMap<u64, u64>>);
+struct Claims {
+    /// Contents that one segment makes: most, and there are many.
+    whole: HashSet<u32>,
+    /// Parts of others, by where they begin.
+    parts: HashMap<u32, BTreeMap<u64, u64>>,
+}
 
 impl Claims {
-    fn claim(&mut self, extent: Extent) -> Result<(), Error> {
-        let parts = self.0.entry(extent.file).or_default();
+    fn claim(&mut self, extent: Extent, is_whole: bool) -> Result<(), Error> {
+        let twice = || bad("a segment makes what another one makes, or nothing");
+        if self.whole.contains(&extent.file) || is_whole && self.parts.contains_key(&extent.file) {
+            return Err(twice());
+        }
+        if is_whole && extent.length > 0 {
+            self.whole.insert(extent.file);
+            return Ok(());
+        }
+        let parts = self.parts.entry(extent.file).or_default();
         let before = parts.range(..=extent.offset).next_back().map_or(0, |(_, end)| *end);
         let after = parts.range(extent.offset..).next().map_or(u64::MAX, |(start, _)| *start);
         let end = extent.offset + extent.length;
         if extent.length == 0 || before > extent.offset || end > after {
-            return Err(bad("a segment makes what another one makes, or nothing"));
+            return Err(twice());
         }
         parts.insert(extent.offset, end);
         // Neighbours become one, so that a large file takes no memory for each of its parts.
@@ -338,13 +373,13 @@ impl<V: Vfs> Lengths for Unpacker<'_, V> {
     }
 
     fn new_length(&self, file: u32) -> Option<u64> {
-        self.task.sizes.get(file as usize).copied()
+        self.task.contents.get(file as usize).map(|content| content.size)
     }
 }
 
 impl<V: Vfs> Unpacker<'_, V> {
     fn read_all<R: Read>(&self, segments: &mut Segments<R>) -> Result<(), Error> {
-        for (number, _) in self.task.sizes.iter().enumerate().filter(|(_, size)| **size == 0) {
+        for (number, _) in self.task.contents.iter().enumerate().filter(|(_, content)| content.size == 0) {
             let slot = layout::slot(self.id, number as u32);
             if self.resumed && self.vfs.stat(&slot)?.is_some() {
                 self.vfs.remove_file(&slot)?;
@@ -423,7 +458,7 @@ impl<V: Vfs> Unpacker<'_, V> {
             }
             let (header, body) = segment::decode(&bytes, self).map_err(malformed)?;
             self.check(&promised, &header, body)?;
-            header.outputs.iter().try_for_each(|output| claims.claim(*output))?;
+            header.outputs.iter().try_for_each(|output| claims.claim(*output, self.is_whole(output)))?;
             hand_on(Job { number, header, bytes, body, views: Arc::clone(&views) })?;
             number += 1;
         }
@@ -475,7 +510,7 @@ impl<V: Vfs> Unpacker<'_, V> {
     /// Is an old file what the package starts from? Each is read once, unless that has been found out already.
     fn compare(&self, file: u32) -> Result<(), Error> {
         let path = self.old.path(file).ok_or_else(|| bad("a segment reads a file that is not there"))?;
-        if self.task.known.contains(path) {
+        if self.task.known.contains_key(path) {
             return Ok(());
         }
         let known = Arc::clone(lock(&self.compared).entry(file).or_default());
@@ -554,7 +589,7 @@ impl<V: Vfs> Unpacker<'_, V> {
             let file = Arc::new(if there { self.vfs.open(&slot, Access::Write)? } else { self.vfs.create(&slot)? });
             self.vfs.set_len(&file, self.new_length(content).unwrap_or(0))?;
             let (waiting, hasher) = (BTreeMap::new(), Some(Hasher::new()));
-            target.parts = Some(Parts { file, waiting, hashed: 0, hasher });
+            target.parts = Some(Box::new(Parts { file, waiting, hashed: 0, hasher }));
         }
         Ok(target)
     }
@@ -697,6 +732,11 @@ impl<V: Vfs> Maker<'_, V> {
         }
         if making.hole {
             self.unpacker.vfs.set_len(&making.file, output.length)?;
+        }
+        if let Some((mode, mtime)) = self.unpacker.task.contents[output.file as usize].dress {
+            let slot = layout::slot(self.unpacker.id, output.file);
+            self.unpacker.vfs.set_mode_of(&making.file, &slot, mode)?;
+            self.unpacker.vfs.set_mtime_of(&making.file, &slot, mtime)?;
         }
         lock(&self.unpacker.targets[output.file as usize]).digest = making.hasher.map(Hasher::finish);
         Ok(())

@@ -207,7 +207,8 @@ mod tests {
                 prop_assert_ne!(old.get(&change.path), change.after.as_ref(), "{} does not change", change.path);
             }
             if old.policy() == new.policy() {
-                let (_, read) = decode_manifest_delta(&encode_manifest_delta(new.policy(), &changes)).unwrap();
+                let wire = changes.iter().map(|change| (&change.path, change.after.as_ref()));
+                let (_, read) = decode_manifest_delta(&encode_manifest_delta(new.policy(), wire)).unwrap();
                 prop_assert_eq!(&read, &changes);
                 let made = old.clone().with(read).unwrap();
                 prop_assert_eq!(tree_digest(&made), tree_digest(&new));

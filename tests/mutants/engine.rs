@@ -501,12 +501,12 @@ pub(super) const GROUPS: &[Group] = &[
             ("what is set in place is not tried before", "@{self.rehearse()?;}@", ""),
             (
                 "content from a package is not checked",
-                "content, after.kind.size())?; @{check_content(&self.changes[index].path, after, size, digest)?;}@",
+                "content, after.kind.size())?; @{check_content(&self.checked.proposals[index].path, after, size, digest)?;}@",
                 "let _ = (size, digest);",
             ),
             (
                 "small content from a package is not checked",
-                "@{check_content(&self.changes[index].path, after, bytes.len() as u64, Digest::of(bytes))?;}@",
+                "@{check_content(&self.checked.proposals[index].path, after, bytes.len() as u64, Digest::of(bytes))?;}@",
                 "",
             ),
             (
@@ -525,7 +525,8 @@ pub(super) const GROUPS: &[Group] = &[
                 "false",
             ),
             ("a staged file that cannot be synced is not noted", "@{super::executor::mark_poisoned(self.vfs);}@", ""),
-            ("what is replaced is not kept", "@{keep_old(self.vfs, self.checked.method, self.id, &steps)?;}@", ""),
+            ("what is replaced is not kept", "@{keep_old(vfs, method, id, &steps)?;}@", "let _ = (vfs, method, id);"),
+            ("whatever was unpacked counts as dressed", "if @{self.is_dressed(&stat, after, *index)}@ {", "true"),
             (
                 "an undo does not keep what it replaces",
                 "@{keep_old(vfs, plan.method, plan.slots, &plan.steps)}@",
@@ -539,7 +540,7 @@ pub(super) const GROUPS: &[Group] = &[
             (
                 "new objects are given away after their mode is set",
                 "@{match file { Some(file) => self.vfs.set_mtime_of(file, slot, *mtime)?, None => self.vfs.set_mtime(slot, *mtime)?, }}@",
-                "if let Some((uid, gid)) = owner { self.vfs.set_owner(slot, uid, gid)?; }
+                "if let Some((uid, gid)) = self.owner(node, index) { self.vfs.set_owner(slot, uid, gid)?; }
                 self.vfs.set_mtime(slot, *mtime)?;",
             ),
         ],
@@ -702,7 +703,7 @@ pub(super) const GROUPS: &[Group] = &[
             ("a file moves to two places at once", "&& @{taken.insert(source)}@ {", "true"),
             (
                 "the leader of a group is linked to what goes",
-                "&& alike && @{!leaders.contains(&change.path)}@ &&",
+                "&& alike && @{!leaders.contains(&proposal.path)}@ &&",
                 "true",
             ),
             ("what moves is charged", "|| @{moved.contains(&index)}@ { continue;", "false"),

@@ -208,13 +208,13 @@ pub fn encode_manifest(manifest: &model::Manifest) -> Vec<u8> {
 }
 
 /// The bytes of some changes to a manifest.
-pub fn encode_manifest_delta(policy: Policy, changes: &[model::ManifestChange]) -> Vec<u8> {
+pub fn encode_manifest_delta<'a>(
+    policy: Policy,
+    changes: impl ExactSizeIterator<Item = (&'a model::TreePath, Option<&'a model::Node>)>,
+) -> Vec<u8> {
     let mut out = manifest_start(policy, true, changes.len());
-    for change in changes {
-        encode_into(
-            &Entry { path: change.path.as_bytes().into(), node: change.after.as_ref().map(Node::from) },
-            &mut out,
-        );
+    for (path, after) in changes {
+        encode_into(&Entry { path: path.as_bytes().into(), node: after.map(Node::from) }, &mut out);
     }
     out
 }

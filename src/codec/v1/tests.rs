@@ -110,7 +110,7 @@ fn the_bytes_of_a_manifest_are_frozen() {
 
     let node = manifest.get(&path("l")).cloned();
     let changes = [ManifestChange { path: path("l"), after: node }, ManifestChange { path: path("z"), after: None }];
-    let bytes = encode_manifest_delta(Policy::default(), &changes);
+    let bytes = encode_manifest_delta(Policy::default(), changes.iter().map(|c| (&c.path, c.after.as_ref())));
     assert_eq!(hex(&bytes[..18]), "53464d414e49463100010200000000000000");
     assert_eq!(hex(&bytes[bytes.len() - 10..]), "01000000000000007a00", "a path that is gone");
     assert_eq!(decode_manifest_delta(&bytes).unwrap(), (Policy::default(), changes.to_vec()));
