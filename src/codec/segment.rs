@@ -5,7 +5,8 @@
 //! signed    integer of (n << 1) ^ (n >> 63)
 //!
 //! segment   shape | outputs | sources | streams | packs
-//! shape     byte: 0 covers, 1 history; + 2 if the streams share one pack (covers only); + 4 if members are assembled
+//! shape     byte: 0 covers, 1 history; + 2 if the streams share one pack (covers only); + 4 if members are assembled;
+//!             + 8 if literals are code (covers only)
 //! outputs   integer: number of groups, then the groups
 //! sources   the same; each group is followed by an integer: 0 no view, n + 1 for view n
 //! group     integer: 2 * (number of the first file - 1 - number of the last file before) for whole files, + 1 for a part
@@ -50,7 +51,7 @@ pub trait Lengths {
 /// The bytes of a header.
 pub fn encode(segment: &Segment, lengths: &dyn Lengths) -> Vec<u8> {
     let mut out = Vec::new();
-    let shape = [segment.method == Method::History, segment.joined, segment.assembled];
+    let shape = [segment.method == Method::History, segment.joined, segment.assembled, segment.code];
     out.push(shape.iter().rev().fold(0, |bits, bit| bits << 1 | u8::from(*bit)));
     let outputs: Vec<_> = segment.outputs.iter().map(|extent| (*extent, None)).collect();
     put_groups(&outputs, &|file| lengths.new_length(file), false, &mut out);
@@ -97,8 +98,8 @@ pub fn decode_made(bytes: &[u8], new_length: &dyn Fn(u32) -> Option<u64>) -> Res
 fn parse(input: &mut Input<'_>, lengths: &dyn Lengths) -> Result<Segment, DecodeError> {
     let shape = input.byte()?;
     let method = if shape & 1 == 1 { Method::History } else { Method::Cover };
-    let (joined, assembled) = (shape & 2 != 0, shape & 4 != 0);
-    if shape > 7 || (joined && method == Method::History) {
+    let (joined, assembled, code) = (shape & 2 != 0, shape & 4 != 0, shape & 8 != 0);
+    if shape > 15 || ((joined || code) && method == Method::History) {
         return Err(DecodeError::invalid("shape of a segment", shape));
     }
     let outputs = take_groups(input, &|file| lengths.new_length(file), false)?;
@@ -111,6 +112,7 @@ fn parse(input: &mut Input<'_>, lengths: &dyn Lengths) -> Result<Segment, Decode
         packs: Vec::new(),
         joined,
         assembled,
+        code,
     };
     for _ in 0..segment.stream_count() {
         segment.streams.push(input.bounded("length of a stream", 2 * PATCH_OUTPUT)?);
@@ -602,6 +604,7 @@ mod tests {
             ],
             joined: false,
             assembled: false,
+            code: false,
         }
     }
 
@@ -623,6 +626,16 @@ mod tests {
         for cut in 0..bytes.len() {
             assert!(decode(&bytes[..cut], &Fixed).is_err(), "cut at {cut}");
         }
+    }
+
+    #[test]
+    fn only_literals_may_be_code() {
+        let covers = Segment { code: true, ..segment() };
+        let mut bytes = encode(&covers, &Fixed);
+        assert_eq!(bytes[0], 8);
+        assert_eq!(decode(&bytes, &Fixed).unwrap(), (covers, bytes.len()));
+        bytes[0] = 9;
+        assert!(decode(&bytes, &Fixed).is_err());
     }
 
     #[test]
@@ -651,7 +664,7 @@ mod tests {
             assert!(decode(&encode(&bad, &Fixed), &Fixed).is_err(), "{recipe}");
         }
         let mut other = encode(&more, &Fixed);
-        for shape in [3, 7, 8, 12] {
+        for shape in [3, 7, 9, 11, 13, 15, 16] {
             other[0] = shape;
             assert!(decode(&other, &Fixed).is_err(), "{shape}");
         }

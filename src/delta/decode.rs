@@ -1,6 +1,7 @@
 //! Decoding of one segment: from old content, header and body to new content, as a stream.
 
 use crate::delta::archive::{ArchiveError, Assembler, ReadAt, Shown, shown_memory};
+use crate::delta::code;
 use crate::delta::coder::{self, Unpacked};
 use crate::delta::view::{self, ViewReader};
 use crate::delta::{Contents, DeltaError, recipe};
@@ -42,7 +43,8 @@ pub fn memory(segment: &Segment, views: &[Relocation]) -> u64 {
     let assembled = recipe.map_or(0, |length| recipe::memory(length).saturating_add(ASSEMBLER));
     let extents = (segment.sources.len() + segment.outputs.len()) as u64 * 48;
     let views = read.into_iter().take(OPEN).fold(0, add);
-    [streams, history, views, assembled, extents, 2 * CHUNK as u64].into_iter().fold(segment.body_length(), add)
+    let buffers = (2 + u64::from(segment.code)) * CHUNK as u64;
+    [streams, history, views, assembled, extents, buffers].into_iter().fold(segment.body_length(), add)
 }
 
 /// Memory of an open view.
@@ -106,18 +108,20 @@ pub fn decode(
         }
     }
     let files = Files { segment, sink, number: 0, written: 0 };
+    let last = [0; code::BEFORE];
     let mut output = match recipe_length {
-        None => Output { left: segment.output_length(), target: Target::Files(files) },
+        None => Output { left: segment.output_length(), last, target: Target::Files(files) },
         Some(length) => {
             let (coder, packed) = packs.next(length).ok_or(DeltaError::Malformed("number of streams"))?;
             let (parts, left) = recipe::read(Unpacked::new(coder, packed, length)?, length, segment.output_length())?;
-            Output { left, target: Target::Assembler(Box::new(Assembler::new(parts, files))) }
+            Output { left, last, target: Target::Assembler(Box::new(Assembler::new(parts, files))) }
         }
     };
     match <[Unpacked<'_>; COVER_STREAMS]>::try_from(streams) {
         Ok([lengths, jumps, runs, differences, literals]) => {
+            let code = segment.code.then_some(output.left);
             let runs = Runs { runs, differences, same: 0, different: 0 };
-            Covers { lengths, jumps, runs, literals, position: 0 }.make(&sources, &mut output)?;
+            Covers { lengths, jumps, runs, literals, position: 0, code }.make(&sources, &mut output)?;
         }
         Err(streams) => {
             for mut stream in streams {
@@ -192,6 +196,8 @@ struct Covers<'a> {
     literals: Unpacked<'a>,
     /// End of the last copy in the space of the sources.
     position: u64,
+    /// If literals are code: how many bytes are made in all.
+    code: Option<u64>,
 }
 
 impl Covers<'_> {
@@ -203,7 +209,7 @@ impl Covers<'_> {
             if literal.checked_add(copy).is_none_or(|sum| sum > output.left) {
                 return Err(DeltaError::Malformed("more is made than promised"));
             }
-            self.literal(literal, output)?;
+            self.run(literal, output)?;
             let jump = self.jumps.integer()?;
             let jump = (jump >> 1) as i64 ^ -((jump & 1) as i64);
             let from = self.position.checked_add_signed(jump).ok_or(DeltaError::Malformed("position of a copy"))?;
@@ -218,12 +224,43 @@ impl Covers<'_> {
                 done += part.len() as u64;
             }
         }
-        self.literal(output.left, output)?;
+        self.run(output.left, output)?;
         if self.jumps.is_empty() && self.literals.is_empty() && self.runs.is_finished() {
             Ok(())
         } else {
             Err(DeltaError::Malformed("a stream is longer than what is made"))
         }
+    }
+
+    /// Makes a run of literals.
+    fn run(&mut self, count: u64, output: &mut Output<'_>) -> Result<(), DeltaError> {
+        match self.code {
+            Some(total) => self.code(count, total, output),
+            None => self.literal(count, output),
+        }
+    }
+
+    fn code(&mut self, mut count: u64, total: u64, output: &mut Output<'_>) -> Result<(), DeltaError> {
+        // An instruction may begin in what was made before.
+        let mut held = output.last.to_vec();
+        let mut fixed = held.len();
+        while count > 0 {
+            let next = self.literals.peek()?;
+            let part = count.min(next.len() as u64).min((CHUNK - held.len()) as u64) as usize;
+            if part == 0 {
+                return Err(DeltaError::Malformed("a stream ends too early"));
+            }
+            held.extend_from_slice(&next[..part]);
+            self.literals.take(part);
+            count -= part as u64;
+            if count == 0 || held.len() == CHUNK {
+                let done = code::to_distances(&mut held, fixed, total - output.left, count == 0);
+                output.write(&held[fixed..done])?;
+                held.drain(..done);
+                fixed = 0;
+            }
+        }
+        Ok(())
     }
 
     fn literal(&mut self, mut count: u64, output: &mut Output<'_>) -> Result<(), DeltaError> {
@@ -433,6 +470,8 @@ struct Output<'a> {
     target: Target<'a>,
     /// Bytes that are still to be made.
     left: u64,
+    /// The last ones that were made.
+    last: [u8; code::BEFORE],
 }
 
 enum Target<'a> {
@@ -445,6 +484,7 @@ impl Output<'_> {
     fn write(&mut self, bytes: &[u8]) -> Result<usize, DeltaError> {
         let more = DeltaError::Malformed("more is made than promised");
         self.left = self.left.checked_sub(bytes.len() as u64).ok_or(more)?;
+        self.last = code::last(self.last, bytes);
         match &mut self.target {
             Target::Files(files) => files.write_all(bytes).map_err(DeltaError::Write)?,
             Target::Assembler(assembler) => assembler.write(bytes).map_err(wrong)?,

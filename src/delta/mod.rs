@@ -9,6 +9,7 @@ pub mod archive;
 #[cfg(feature = "publish")]
 pub mod build;
 mod btf;
+mod code;
 mod coder;
 mod decode;
 mod recipe;

@@ -82,6 +82,8 @@ pub struct Segment {
     pub joined: bool,
     /// Whether what comes out of the streams is inflated, and members are deflated to make the outputs of it.
     pub assembled: bool,
+    /// Whether the literals of covers are code, in which distances have become places.
+    pub code: bool,
 }
 
 impl Segment {

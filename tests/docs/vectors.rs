@@ -253,6 +253,7 @@ fn twice() -> Vec<u8> {
         packs: streams.iter().filter(|stream| !stream.is_empty()).map(pack).collect(),
         joined: false,
         assembled: false,
+        code: false,
     };
     [encode(&segment, &Files), streams.concat()].concat()
 }
@@ -434,6 +435,7 @@ fn delta_segment() -> Vec<u8> {
     let streams: [&[u8]; 5] = [&[0, 16, 5, 10], &[20, 51], &[13, 1], &[b'X'.wrapping_sub(b'x')], b" and "];
     let segment = Segment {
         assembled: false,
+        code: false,
         method: Method::Cover,
         outputs: vec![Extent { file: 0, offset: 0, length: 31 }],
         sources: vec![Source { extent: Extent { file: 0, offset: 0, length: 26 }, view: None }],
@@ -519,6 +521,7 @@ fn delta_assembled() -> [Vec<u8>; 3] {
         packs: used.iter().map(|stream| Pack { coder: Coder::Stored, length: stream.len() as u64 }).collect(),
         joined: false,
         assembled: true,
+        code: false,
     };
     let mut made = Made(Vec::new());
     decode(&segment, &used.concat(), &old, &[view], 4 << 20, &mut made).unwrap();

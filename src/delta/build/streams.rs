@@ -4,11 +4,15 @@ use super::cover::Cover;
 use super::index::common_prefix;
 use super::pack::{self, Kind, Packed};
 use super::{Corpus, Level};
+use crate::delta::code;
 use crate::delta::coder::put;
 use crate::limits::PATCH_JOINED;
 use crate::model::{COVER_STREAMS, Extent, Method, Segment, Source};
 use rayon::prelude::*;
 use std::collections::BTreeSet;
+
+/// Literals of a segment are taken for code if they hold more than one distance in so many bytes.
+const SPARSE: usize = 256;
 
 const KINDS: [Kind; COVER_STREAMS] = [Kind::Integers, Kind::Integers, Kind::Integers, Kind::Differences, Kind::Content];
 
@@ -44,6 +48,8 @@ pub(super) fn cover_segment(
     let mut streams: [Vec<u8>; COVER_STREAMS] = Default::default();
     let mut writer = Writer { streams: &mut streams, same: 0, differing: 0, last: 0 };
     let mut literal = 0;
+    let mut runs = Vec::new();
+    let (mut made, mut before) = (0, [0; code::BEFORE]);
     let mut next = covers.iter().peekable();
     for (extent, start) in outputs {
         let (mut at, end) = (*start, *start + extent.length as usize);
@@ -57,13 +63,29 @@ pub(super) fn cover_segment(
             literal += cover.new - at;
             let (from, to) = (&old.bytes[cover.old..cover.old_end()], &new.bytes[cover.new..cover.new_end()]);
             writer.cover(literal, position(cover.old), from, to);
+            let end = writer.streams[4].len();
+            runs.push(Run { before, made, end });
+            made += (literal + to.len()) as u64;
+            before = code::last(code::last(before, &writer.streams[4][end - literal..]), to);
             literal = 0;
             at = cover.new_end();
             next.next();
         }
     }
     writer.finish();
-    let (packs, body, joined) = pack_streams(&streams, level, window_log);
+    runs.push(Run { before, made, end: streams[4].len() });
+    let ((packs, body, joined), code) = match code_of(&streams[4], &runs) {
+        None => (pack_streams(&streams, level, window_log), false),
+        Some(code) => {
+            let plain = (level == Level::Best).then(|| pack_streams(&streams, level, window_log));
+            streams[4] = code;
+            let coded = pack_streams(&streams, level, window_log);
+            match plain.filter(|plain| plain.1.len() <= coded.1.len()) {
+                Some(plain) => (plain, false),
+                None => (coded, true),
+            }
+        }
+    };
     let segment = Segment {
         method: Method::Cover,
         outputs: outputs.iter().map(|output| output.0).collect(),
@@ -72,8 +94,30 @@ pub(super) fn cover_segment(
         packs: packs.iter().map(Packed::pack).collect(),
         joined,
         assembled: false,
+        code,
     };
     (segment, body)
+}
+
+/// A run of literals.
+struct Run {
+    /// The last bytes that were made before it.
+    before: [u8; code::BEFORE],
+    /// How many there were.
+    made: u64,
+    /// Where it ends in the stream of literals.
+    end: usize,
+}
+
+/// The literals with places for distances, if they look like code.
+fn code_of(literals: &[u8], runs: &[Run]) -> Option<Vec<u8>> {
+    let mut code = literals.to_vec();
+    let (mut turned, mut start) = (0, 0);
+    for run in runs {
+        turned += code::to_places(run.before, &mut code[start..run.end], run.made);
+        start = run.end;
+    }
+    (turned * SPARSE > literals.len()).then_some(code)
 }
 
 struct Writer<'a> {
@@ -164,7 +208,7 @@ pub(super) fn history_segment(
     }
     let log = pack::window(before.len() + content.len(), window_log);
     let packed = match level {
-        Level::Fast => pack::zstd(&content, 3, log, Some(&before))?,
+        Level::Fast => pack::zstd(&content, 4, log, Some(&before))?,
         _ => pack::lzma_with_history(&content, &before, log, level)?,
     };
     let segment = Segment {
@@ -175,6 +219,7 @@ pub(super) fn history_segment(
         packs: if content.is_empty() { Vec::new() } else { vec![packed.pack()] },
         joined: false,
         assembled: false,
+        code: false,
     };
     let body = if content.is_empty() { Vec::new() } else { packed.bytes };
     Some((segment, body))

@@ -341,6 +341,7 @@ fn a_segment_inflates_only_so_much() {
         packs: vec![Pack { coder: Coder::Stored, length: 1 }],
         joined: false,
         assembled: false,
+        code: false,
     };
     let old = Memory(vec![file]);
     let result = decode(&segment, &[7], &old, &views, 64 << 20, &mut Gathered::default());
