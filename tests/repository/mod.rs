@@ -3,6 +3,7 @@
 
 mod attacks;
 mod follow;
+mod interrupted;
 mod publisher;
 mod reference;
 mod state;

@@ -217,7 +217,7 @@ fn rotate(asked: &RepoRotate, output: &Output) -> Result<(), Error> {
         }
     }
     let now = now();
-    let mut publisher = open(&asked.repository)?;
+    let mut publisher = Publisher::open_to_rotate(OsVfs::open_tree(&asked.repository)?)?;
     let root = match &asked.offline.root_file {
         Some(_) if !roles.is_empty() => return Err(usage("root metadata that is signed has its keys already")),
         Some(path) => read_small(path)?.to_vec(),

@@ -1,12 +1,13 @@
 //! A repository as a whole: is it what it should be, and what does nobody need any more.
 
-use super::{Publisher, look, metadata_place, place, read};
+use super::look::{interrupted, look_behind, root_chain};
+use super::{Publisher, metadata_place, place, read};
 use crate::error::{Code, Error, Finding};
 use crate::limits;
 use crate::model::{Difference, TreePath};
 use crate::repository::{
-    Client, Clock, METADATA_DIRECTORY, Moment, OfflinePolicy, Root, Signed, Stored, TARGETS_DIRECTORY, Target, Targets,
-    blob_name, metadata_name, role, stored_role,
+    Client, METADATA_DIRECTORY, Moment, Root, Signed, Stored, TARGETS_DIRECTORY, Target, Targets, Timestamp, blob_name,
+    metadata_name, role, stored_role,
 };
 use crate::tree::hash_file;
 use crate::vfs::{FileType, Place, Vfs};
@@ -44,7 +45,10 @@ pub struct Removed {
 /// packages. Takes no lock and changes nothing.
 pub fn verify_repository<V: Vfs>(vfs: &V, root: Option<&[u8]>) -> Result<Findings, Error> {
     let root = first_root(vfs, root)?;
-    let client = look(vfs, &root, Clock::Unknown, OfflinePolicy::IgnoreExpiry)?;
+    let (client, newest) = look_behind(vfs, &root)?;
+    if client.root().is_some_and(|root| root.version != newest.version) {
+        return Err(interrupted(newest.version));
+    }
     let mut expires = Vec::new();
     expires.extend(client.root().map(|root| (root.expires, role::ROOT)));
     expires.extend(client.targets().map(|targets| (targets.expires, role::TARGETS)));
@@ -138,21 +142,29 @@ impl<V: Vfs> Publisher<V> {
     }
 }
 
-/// What a copy holds already, as a device would keep it.
-pub(super) fn known<V: Vfs>(copy: &V) -> Result<Option<Stored>, Error> {
-    let timestamp = read(copy, &metadata_place(&metadata_name(role::TIMESTAMP, None))?, limits::TIMESTAMP_BYTES)?;
-    let Some(timestamp) = timestamp else { return Ok(None) };
-    let client = look(copy, &first_root(copy, None)?, Clock::Unknown, OfflinePolicy::IgnoreExpiry)?;
-    let version = |name: &str| match name {
-        role::ROOT => client.root().map(|root| root.version),
-        _ => client.snapshot().map(|snapshot| snapshot.version),
-    };
-    let mut stored = BTreeMap::from([(role::TIMESTAMP.to_owned(), timestamp)]);
-    for name in [role::ROOT, role::SNAPSHOT] {
-        let bytes = read(copy, &metadata_place(&metadata_name(name, version(name)))?, limits::SNAPSHOT_BYTES)?;
-        stored.extend(bytes.map(|bytes| (name.to_owned(), bytes)));
+/// What a copy holds already.
+pub(super) struct Known {
+    /// Its roots, by their versions.
+    pub(super) roots: BTreeMap<u64, Vec<u8>>,
+    /// The newest root, and the timestamp and snapshot that were believed last, as a device would keep them: whatever a
+    /// mirror that was interrupted has left, a look goes on from there.
+    pub(super) stored: Stored,
+}
+
+impl Known {
+    /// Nothing if there is no whole copy yet.
+    pub(super) fn read<V: Vfs>(copy: &V) -> Result<Option<Self>, Error> {
+        let name = metadata_name(role::TIMESTAMP, None);
+        let Some(timestamp) = read(copy, &metadata_place(&name)?, limits::TIMESTAMP_BYTES)? else { return Ok(None) };
+        let roots = root_chain(copy, &first_root(copy, None)?)?;
+        let believed = Signed::<Timestamp>::parse(&name, &timestamp)?.body;
+        let snapshot = metadata_name(role::SNAPSHOT, believed.snapshot().map(|info| info.version));
+        let snapshot = read(copy, &metadata_place(&snapshot)?, limits::SNAPSHOT_BYTES)?;
+        let mut stored = BTreeMap::from([(role::TIMESTAMP.to_owned(), timestamp)]);
+        stored.extend(snapshot.map(|bytes| (role::SNAPSHOT.to_owned(), bytes)));
+        stored.extend(roots.values().next_back().map(|bytes| (role::ROOT.to_owned(), bytes.clone())));
+        Ok(Some(Self { roots, stored: Stored(stored) }))
     }
-    Ok(Some(Stored(stored)))
 }
 
 pub(super) fn first_root<V: Vfs>(vfs: &V, given: Option<&[u8]>) -> Result<Vec<u8>, Error> {

@@ -1,13 +1,13 @@
 //! Copies of a repository: a mirror, and a bundle. Everything is verified on the way, so a copy is not led astray.
 
-use super::check::{all_targets, blob_place, first_root, known};
+use super::check::{Known, all_targets, blob_place};
 use super::{Publisher, lock, metadata_place, place, read};
 use crate::error::{Code, Error};
 use crate::fetch::{self, Carrier, Download, Files, Options, SystemPace, Wanted};
 use crate::limits;
 use crate::model::{Hasher, Version};
 use crate::repository::{
-    Anchor, Answer, Client, Clock, METADATA_DIRECTORY, OfflinePolicy, Release, Request, RunError, Stored,
+    Anchor, Answer, Client, Clock, METADATA_DIRECTORY, OfflinePolicy, Release, Request, Root, RunError, Signed, Stored,
     TARGETS_DIRECTORY, Target, blob_name, metadata_name, role,
 };
 use crate::vfs::{Place, Rename, Vfs};
@@ -31,33 +31,40 @@ impl std::fmt::Debug for Source<'_> {
     }
 }
 
-/// What was seen of a repository: metadata in the order in which it is written, the pointer last; and its packages.
+/// What was seen of a repository: nothing that was not verified.
 struct Seen {
     client: Client,
-    metadata: Vec<(String, Vec<u8>)>,
+    /// Every root, the first one first.
+    roots: Vec<(String, Vec<u8>)>,
+    /// What the timestamp leads to.
+    chain: Vec<(String, Vec<u8>)>,
+    timestamp: (String, Vec<u8>),
     targets: BTreeMap<String, Target>,
 }
 
 impl Source<'_> {
-    /// Looks from here on, or from the first root metadata of the repository itself.
-    fn see(&self, stored: Option<Stored>, clock: Clock, policy: OfflinePolicy) -> Result<Seen, Error> {
-        let first = metadata_name(role::ROOT, Some(1));
-        let stored = match stored {
-            Some(stored) => stored,
-            None => {
-                let none = || Error::new(Code::NoRepository, format!("there is no {first}: this is no repository"));
-                let root = self.metadata(&first, limits::ROOT_BYTES)?.ok_or_else(none)?;
-                Stored(BTreeMap::from([(role::ROOT.to_owned(), root)]))
-            }
-        };
+    /// Looks from what a copy holds on, or from the first root of the repository. On the way there must be the root
+    /// that is trusted, if one is given.
+    fn see(
+        &self,
+        known: Option<Known>,
+        trusted: Option<&[u8]>,
+        clock: Clock,
+        policy: OfflinePolicy,
+    ) -> Result<Seen, Error> {
+        let Known { mut roots, stored } = known.map_or_else(|| self.first(), Ok)?;
         let mut kept = stored.0.clone();
         let mut client = Client::new(stored, Anchor::Stored, clock, policy)?;
         client.look_for_everything();
         let mut fetch = |request: &Request| -> Result<Answer, Error> {
             Ok(self.metadata(&request.name, request.most)?.map_or(Answer::Missing, Answer::Bytes))
         };
-        let mut keep = |role: &str, bytes: Option<&[u8]>| {
-            kept.extend(bytes.map(|bytes| (role.to_owned(), bytes.to_vec())));
+        let mut keep = |name: &str, bytes: Option<&[u8]>| {
+            if let (role::ROOT, Some(bytes)) = (name, bytes) {
+                let version = roots.keys().next_back().map_or(1, |last| last + 1);
+                roots.insert(version, bytes.to_vec());
+            }
+            kept.extend(bytes.map(|bytes| (name.to_owned(), bytes.to_vec())));
             Ok(())
         };
         match client.run(&mut fetch, &mut keep) {
@@ -65,31 +72,45 @@ impl Source<'_> {
             Err(RunError::Refused(error)) => return Err(error.into()),
             Err(RunError::Driver(error)) => return Err(error),
         }
+        leads_to(&roots, trusted)?;
         let missing = || Error::new(Code::Internal, "a look that is complete lacks metadata");
         let (root, snapshot) = (client.root().ok_or_else(missing)?, client.snapshot().ok_or_else(missing)?);
         if !root.consistent_snapshot {
             return Err(Error::new(Code::BadMetadata, "a repository without consistent snapshots cannot be copied"));
         }
-        let mut metadata = Vec::new();
-        for version in 1..=root.version {
-            let name = metadata_name(role::ROOT, Some(version));
-            // Who follows the chain verifies it: a copy of it is a copy.
-            metadata.extend(self.metadata(&name, limits::ROOT_BYTES)?.map(|bytes| (name, bytes)));
-        }
+        let roots = roots.into_iter().map(|(version, bytes)| (metadata_name(role::ROOT, Some(version)), bytes));
+        let mut chain = Vec::new();
         for (name, info) in &snapshot.meta {
             let role = name.strip_suffix(".json").unwrap_or(name);
             let file = metadata_name(role, Some(info.version));
-            let bytes = kept
-                .get(role)
-                .cloned()
-                .map_or_else(|| self.metadata(&file, limits::TARGETS_BYTES), |bytes| Ok(Some(bytes)))?;
-            metadata.extend(bytes.map(|bytes| (file, bytes)));
+            if let Some(bytes) = kept.get(role) {
+                chain.push((file, bytes.clone()));
+            } else if info.hashes.is_some()
+                && let Some(bytes) = self.metadata(&file, info.length.unwrap_or(limits::TARGETS_BYTES))?
+            {
+                // No delegation leads to it, so the digest in the snapshot is all that vouches for it.
+                info.matches(&bytes).map_err(|why| Error::new(Code::Mixed, format!("{file}: {why}")))?;
+                chain.push((file, bytes));
+            }
         }
         let of = |role: &str| kept.get(role).cloned().ok_or_else(missing);
-        metadata.push((metadata_name(role::SNAPSHOT, Some(snapshot.version)), of(role::SNAPSHOT)?));
-        metadata.push((metadata_name(role::TIMESTAMP, None), of(role::TIMESTAMP)?));
+        chain.push((metadata_name(role::SNAPSHOT, Some(snapshot.version)), of(role::SNAPSHOT)?));
+        let timestamp = (metadata_name(role::TIMESTAMP, None), of(role::TIMESTAMP)?);
         let targets = all_targets(&client);
-        Ok(Seen { client, metadata, targets })
+        Ok(Seen { roots: roots.collect(), client, chain, timestamp, targets })
+    }
+
+    /// The first root of the repository: what is followed without anything else to trust.
+    fn first(&self) -> Result<Known, Error> {
+        let first = metadata_name(role::ROOT, Some(1));
+        let none = || Error::new(Code::NoRepository, format!("there is no {first}: this is no repository"));
+        let bytes = self.metadata(&first, limits::ROOT_BYTES)?.ok_or_else(none)?;
+        let version = Signed::<Root>::parse(&first, &bytes)?.body.version;
+        if version != 1 {
+            return Err(Error::new(Code::BadMetadata, format!("{first} is version {version}")));
+        }
+        let stored = Stored(BTreeMap::from([(role::ROOT.to_owned(), bytes.clone())]));
+        Ok(Known { roots: BTreeMap::from([(1, bytes)]), stored })
     }
 
     fn metadata(&self, name: &str, most: u64) -> Result<Option<Vec<u8>>, Error> {
@@ -108,7 +129,8 @@ impl Source<'_> {
 }
 
 /// Makes a copy of a repository, or brings one up to date: packages first, the pointer last. Everything is verified on
-/// the way, from this root metadata on or from what the copy holds. Interrupted, it goes on where it was.
+/// the way, from what the copy holds on, or else from the first root of the repository; it must lead to this root
+/// metadata, if one is given. What is written is what was verified. Interrupted, it goes on where it was.
 ///
 /// Gives the number of packages that were copied.
 pub fn mirror<W: Vfs>(
@@ -119,9 +141,7 @@ pub fn mirror<W: Vfs>(
     policy: OfflinePolicy,
 ) -> Result<usize, Error> {
     let lock = lock(&copy)?;
-    let given = root.map(|root| Ok::<_, Error>(Stored([(role::ROOT.into(), first_root(&copy, Some(root))?)].into())));
-    let stored = known(&copy)?.map(Ok).or(given).transpose()?;
-    let Seen { client, metadata, targets } = source.see(stored, clock, policy)?;
+    let Seen { client, roots, chain, timestamp, targets } = source.see(Known::read(&copy)?, root, clock, policy)?;
     let missing = || Error::new(Code::Internal, "a look that is complete lacks metadata");
     let writer = Publisher {
         root: client.root().ok_or_else(missing)?.clone(),
@@ -130,6 +150,7 @@ pub fn mirror<W: Vfs>(
         timestamp: client.timestamp().ok_or_else(missing)?.clone(),
         vfs: copy,
         changed: false,
+        unfinished: false,
         _lock: lock,
     };
     writer.ensure_directories(&place(METADATA_DIRECTORY)?)?;
@@ -146,18 +167,27 @@ pub fn mirror<W: Vfs>(
         writer.fetch(source, &source.blob(path, target)?.1, &at)?;
         copied += 1;
     }
-    let Some(((name, timestamp), before)) = metadata.split_last() else { return Ok(copied) };
-    for (name, bytes) in before {
-        let there = read(&writer.vfs, &metadata_place(name)?, limits::TARGETS_BYTES)?;
-        if there.as_ref() != Some(bytes) {
+    writer.vfs.sync_all()?;
+    // Roots and timestamp are all that ever is between the old copy and the new one, and where no rotation changes the
+    // keys of the timestamp without a signature by both, nothing is.
+    for (name, bytes) in chain.iter().chain(&roots).chain([&timestamp]) {
+        if read(&writer.vfs, &metadata_place(name)?, limits::TARGETS_BYTES)?.as_ref() != Some(bytes) {
             writer.replace(name, bytes)?;
         }
     }
-    writer.vfs.sync_all()?;
-    if read(&writer.vfs, &metadata_place(name)?, limits::TIMESTAMP_BYTES)?.as_ref() != Some(timestamp) {
-        writer.replace(name, timestamp)?;
-    }
     Ok(copied)
+}
+
+/// Asks that the roots go through the one that is trusted.
+fn leads_to(roots: &BTreeMap<u64, Vec<u8>>, trusted: Option<&[u8]>) -> Result<(), Error> {
+    let Some(trusted) = trusted else { return Ok(()) };
+    let trusted = Signed::<Root>::parse("the root metadata that was given", trusted)?.body;
+    let name = metadata_name(role::ROOT, Some(trusted.version));
+    match roots.get(&trusted.version) {
+        Some(bytes) if Signed::<Root>::parse(&name, bytes)?.body == trusted => Ok(()),
+        Some(_) => Err(Error::new(Code::BadMetadata, format!("{name} is not the root metadata that is trusted"))),
+        None => Err(Error::new(Code::Rollback, format!("the repository does not lead to {name}, which is trusted"))),
+    }
 }
 
 impl<V: Vfs> Publisher<V> {
@@ -191,8 +221,8 @@ pub fn bundle(
     policy: OfflinePolicy,
     out: &mut dyn Write,
 ) -> Result<usize, Error> {
-    let seen = source.see(None, clock, policy)?;
-    for (name, bytes) in &seen.metadata {
+    let seen = source.see(None, None, clock, policy)?;
+    for (name, bytes) in seen.roots.iter().chain(&seen.chain).chain([&seen.timestamp]) {
         put(out, &format!("{METADATA_DIRECTORY}/{name}"), bytes.len() as u64, &mut |out| write(out, bytes))?;
     }
     let mut count = 0;

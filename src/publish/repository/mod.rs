@@ -6,6 +6,7 @@
 
 mod check;
 mod copy;
+mod look;
 mod package;
 mod rotate;
 
@@ -14,12 +15,14 @@ pub use copy::{Source, bundle, mirror};
 pub use package::{Added, PackageTerms, read_release};
 pub use rotate::{NewRoles, RoleKeys, Rotated, draft_first_root};
 
+use look::{interrupted, look_behind};
+
 use crate::error::{Code, Error};
 use crate::limits;
 use crate::model::{PathError, TreePath};
 use crate::repository::{
-    Anchor, Answer, Body, Client, Clock, FileInfo, Key, METADATA_DIRECTORY, Moment, OfflinePolicy, Request, Role, Root,
-    RunError, SPEC_VERSION, Signed, Snapshot, Stored, Targets, Timestamp, metadata_name, role, sign,
+    Body, FileInfo, Key, METADATA_DIRECTORY, Moment, Role, Root, SPEC_VERSION, Signed, Snapshot, Targets, Timestamp,
+    metadata_name, role, sign,
 };
 use crate::trust::SecretKey;
 use crate::vfs::{Access, FileType, Place, Rename, RootId, Vfs};
@@ -57,6 +60,8 @@ pub struct Publisher<V: Vfs> {
     timestamp: Timestamp,
     /// The targets metadata is to be signed anew.
     changed: bool,
+    /// The newest root is there, and the rest is signed as an older one asks: a rotation was interrupted.
+    unfinished: bool,
     _lock: V::Lock,
 }
 
@@ -96,19 +101,38 @@ impl<V: Vfs> Publisher<V> {
         if vfs.stat(&timestamp)?.is_some() {
             return Err(exists());
         }
-        let mut publisher =
-            Self { vfs, root: body, targets, snapshot, timestamp: timestamp_body, changed: true, _lock: lock };
+        let mut publisher = Self {
+            vfs,
+            root: body,
+            targets,
+            snapshot,
+            timestamp: timestamp_body,
+            changed: true,
+            unfinished: false,
+            _lock: lock,
+        };
         for directory in [METADATA_DIRECTORY, crate::repository::TARGETS_DIRECTORY] {
             publisher.ensure_directories(&place(directory)?)?;
         }
         publisher.write_metadata(&name, root)?;
-        publisher.publish(chain)?;
+        publisher.publish(chain, None)?;
         Ok(publisher)
     }
 
     /// Takes the lock and reads what is published. Everything is verified, as a device would; that something has
     /// expired does not matter to who renews it.
     pub fn open(vfs: V) -> Result<Self, Error> {
+        let publisher = Self::open_to_rotate(vfs)?;
+        if publisher.unfinished {
+            return Err(interrupted(publisher.root.version));
+        }
+        Ok(publisher)
+    }
+
+    /// As [`Publisher::open`], and also where a rotation without the keys from before was interrupted after its root
+    /// was in place: the rest is read as the last root asks that it is signed for. Only [`Publisher::rotate`] goes on
+    /// from there, since whoever rotates has the root keys at hand; nobody else signs what only older keys vouch for.
+    pub fn open_to_rotate(vfs: V) -> Result<Self, Error> {
         let first = metadata_name(role::ROOT, Some(1));
         if vfs.stat(&metadata_place(&metadata_name(role::TIMESTAMP, None))?)?.is_none() {
             return Err(Error::new(Code::NoRepository, "there is no repository, or its init was interrupted"));
@@ -117,15 +141,17 @@ impl<V: Vfs> Publisher<V> {
         let root = read(&vfs, &metadata_place(&first)?, limits::ROOT_BYTES)?;
         let root =
             root.ok_or_else(|| Error::new(Code::RepositoryMissing, format!("{first} is not in the repository")))?;
-        let client = look(&vfs, &root, Clock::Unknown, OfflinePolicy::IgnoreExpiry)?;
+        let (client, newest) = look_behind(&vfs, &root)?;
         let missing = || Error::new(Code::Internal, "a look that is complete lacks metadata");
+        let signed_for = client.root().ok_or_else(missing)?;
         Ok(Self {
-            root: client.root().ok_or_else(missing)?.clone(),
             targets: client.targets().ok_or_else(missing)?.clone(),
             snapshot: client.snapshot().ok_or_else(missing)?.clone(),
             timestamp: client.timestamp().ok_or_else(missing)?.clone(),
             vfs,
-            changed: false,
+            changed: signed_for.role(role::TARGETS) != newest.role(role::TARGETS),
+            unfinished: signed_for.version != newest.version,
+            root: newest,
             _lock: lock,
         })
     }
@@ -155,7 +181,7 @@ impl<V: Vfs> Publisher<V> {
     pub fn commit(&mut self, keys: &[&SecretKey], now: Moment) -> Result<(), Error> {
         let chain = self.next_chain(&[&self.root], keys, now)?;
         chain.check(&self.root)?;
-        self.publish(chain)
+        self.publish(chain, None)
     }
 
     /// Lets the metadata be valid for its time again from now on: that of these roles; of the others it stays.
@@ -169,8 +195,9 @@ impl<V: Vfs> Publisher<V> {
         Chain::after((&self.targets, &self.snapshot, &self.timestamp), self.changed, roots, keys, now)
     }
 
-    /// Writes everything that the timestamp leads to, then the timestamp.
-    fn publish(&mut self, chain: Chain) -> Result<(), Error> {
+    /// Writes everything that the timestamp leads to, then the root that it is signed for if that is not there yet,
+    /// then the timestamp: nothing but these two is ever between the old repository and the new one.
+    fn publish(&mut self, chain: Chain, root: Option<(&str, &[u8])>) -> Result<(), Error> {
         let Some(((name, timestamp), before)) = chain.files.split_last().map(|(last, rest)| (last.clone(), rest))
         else {
             return Ok(());
@@ -180,6 +207,9 @@ impl<V: Vfs> Publisher<V> {
         }
         // Packages, folders and metadata: durable before anything leads to them.
         self.vfs.sync_all()?;
+        if let Some((name, bytes)) = root {
+            self.replace(name, bytes)?;
+        }
         self.replace(&name, &timestamp)?;
         (self.targets, self.snapshot, self.timestamp) = (chain.targets, chain.snapshot, chain.timestamp);
         self.changed = false;
@@ -328,22 +358,6 @@ fn sign_for<T: Body>(body: &T, roots: &[&Root], keys: &[&SecretKey]) -> Result<V
     };
     let keys: Vec<&SecretKey> = keys.iter().copied().filter(|key| counts(key)).collect();
     Ok(sign(body, &keys)?)
-}
-
-/// One look at the directory, as a device that was given this root.
-fn look<V: Vfs>(vfs: &V, root: &[u8], clock: Clock, policy: OfflinePolicy) -> Result<Client, Error> {
-    let stored = Stored(BTreeMap::from([(role::ROOT.to_owned(), root.to_vec())]));
-    let mut client = Client::new(stored, Anchor::Stored, clock, policy)?;
-    client.look_for_everything();
-    let mut fetch = |request: &Request| -> Result<Answer, Error> {
-        let bytes = read(vfs, &metadata_place(&request.name)?, request.most)?;
-        Ok(bytes.map_or(Answer::Missing, Answer::Bytes))
-    };
-    match client.run(&mut fetch, &mut |_, _| Ok(())) {
-        Ok(()) => Ok(client),
-        Err(RunError::Refused(error)) => Err(error.into()),
-        Err(RunError::Driver(error)) => Err(error),
-    }
 }
 
 /// A file of at most so many bytes, and one more if it is longer; nothing if there is none.

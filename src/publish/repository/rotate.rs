@@ -55,8 +55,16 @@ pub fn draft_first_root(roles: &NewRoles, lifetimes: Lifetimes, now: Moment) -> 
 
 impl<V: Vfs> Publisher<V> {
     /// The next root metadata, with other keys for these roles, without any signature.
+    ///
+    /// Where a rotation to these very keys was interrupted, that is the root which is there already.
     pub fn draft_root(&self, roles: &NewRoles, now: Moment) -> Result<Root, Error> {
         let mut root = self.root.clone();
+        if self.unfinished {
+            set(&mut root, roles)?;
+            if root == self.root {
+                return Ok(root);
+            }
+        }
         root.version = following(root.version)?;
         root.expires = now.plus_days(days(&root, role::ROOT));
         set(&mut root, roles)?;
@@ -71,10 +79,14 @@ impl<V: Vfs> Publisher<V> {
     /// Publishes the next root metadata, and what else must be signed anew because of it.
     ///
     /// Where both the keys from before and those from then on are there, targets, snapshot and timestamp are published
-    /// with the signatures of both before the root is, so that devices believe them at every moment.
+    /// with the signatures of both before the root is, so that devices believe them at every moment. Otherwise there is
+    /// a moment between the root and the timestamp in which they refuse both; interrupted in it, the same call ends it.
     pub fn rotate(&mut self, root: &[u8], keys: &[&SecretKey], now: Moment) -> Result<Rotated, Error> {
         let name = metadata_name(role::ROOT, Some(following(self.root.version)?));
         let next: Signed<Root> = Signed::parse(&name, root)?;
+        if self.unfinished && next.body == self.root {
+            return self.finish(keys, now);
+        }
         if next.body.version != self.root.version + 1 {
             return Err(Error::new(Code::BadMetadata, format!("the next root is version {}", self.root.version + 1)));
         }
@@ -82,7 +94,7 @@ impl<V: Vfs> Publisher<V> {
         check::<Root>(&name, root, &next.body)?;
         let next = next.body;
         let others = [role::TARGETS, role::SNAPSHOT, role::TIMESTAMP];
-        if others.iter().all(|name| self.root.role(name) == next.role(name)) {
+        if !self.unfinished && others.iter().all(|name| self.root.role(name) == next.role(name)) {
             self.replace(&name, root)?;
             self.root = next;
             return Ok(Rotated::Seamless);
@@ -92,14 +104,22 @@ impl<V: Vfs> Publisher<V> {
         chain.check(&next)?;
         let seamless = chain.check(&self.root).is_ok();
         if seamless {
-            self.publish(chain)?;
+            self.publish(chain, None)?;
             self.replace(&name, root)?;
         } else {
-            self.replace(&name, root)?;
-            self.publish(chain)?;
+            self.publish(chain, Some((&name, root)))?;
         }
-        self.root = next;
+        (self.root, self.unfinished) = (next, false);
         Ok(if seamless { Rotated::Seamless } else { Rotated::WithGap })
+    }
+
+    /// Publishes what the root that is there already is still without.
+    fn finish(&mut self, keys: &[&SecretKey], now: Moment) -> Result<Rotated, Error> {
+        let chain = self.next_chain(&[&self.root], keys, now)?;
+        chain.check(&self.root)?;
+        self.publish(chain, None)?;
+        self.unfinished = false;
+        Ok(Rotated::WithGap)
     }
 }
 
