@@ -185,6 +185,8 @@ codes! {
     Published "repository.published" Mend "publish it as another version";
     /// A repository does not have what should be taken out of it.
     NotPublished "repository.not-published" Mend "inspect the versions with repo verify";
+    /// What the clock of a publisher shows does not fit to what was signed before.
+    PublisherClock "repository.clock" Mend "set the clock, or rotate if the root has expired; if the last signature was made with a wrong clock, say --clock-is-right, and see docs/operations.md, section 'The clock'";
     /// A repository is not what it should be.
     RepositoryBroken "repository.broken" Mend "see docs/operations.md; restore the files named, or publish anew";
     /// The place where a package should be cannot be read.
@@ -319,6 +321,7 @@ impl From<RepositoryError> for Error {
             RepositoryError::Rollback { .. } | RepositoryError::Unlisted { .. } => Code::Rollback,
             RepositoryError::Mismatch { .. } => Code::Mixed,
             RepositoryError::Expired { .. } => Code::Expired,
+            RepositoryError::SignedLate { .. } => Code::Expired,
             RepositoryError::NoClock { .. } => Code::NoClock,
             RepositoryError::Missing { .. } => Code::RepositoryMissing,
             RepositoryError::Anchor => Code::NoRoot,

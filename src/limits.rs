@@ -114,6 +114,8 @@ pub const ROLE_BYTES: usize = 64;
 pub const TARGET_PATH_BYTES: usize = 1024;
 /// Most days that an offline policy tolerates expired metadata for: ten years.
 pub const GRACE_DAYS: u32 = 3650;
+/// Days by which the clocks of two publishers may differ: more than any wrong time zone.
+pub const CLOCK_SKEW_DAYS: u32 = 1;
 /// The first second of 2025: a clock that shows an earlier time than this program is old was never set.
 pub const CLOCK_SECONDS: i64 = 1_735_689_600;
 /// Most channels of one package, and most versions that it may replace although they are newer.

@@ -52,12 +52,16 @@ impl RepoCommand {
     }
 }
 
+/// The repository that is there.
+#[derive(Debug, Args)]
+pub(super) struct Directory {
+    /// The directory
+    pub(super) repository: PathBuf,
+}
+
 /// Whose keys count for which role. A secret key also signs.
 #[derive(Debug, Args)]
-pub(super) struct Keys {
-    /// A key of every role that has no other; may be given again
-    #[arg(long, value_name = "FILE")]
-    pub(super) key: Vec<PathBuf>,
+pub(super) struct RoleKeyFiles {
     /// A key of the root role, secret or public; may be given again
     #[arg(long, value_name = "FILE")]
     pub(super) root_key: Vec<PathBuf>,
@@ -75,6 +79,24 @@ pub(super) struct Keys {
     pub(super) targets_threshold: u64,
 }
 
+/// What metadata is signed with.
+#[derive(Debug, Args)]
+pub(super) struct Signing {
+    /// A secret key of targets, snapshot or timestamp; may be given again
+    #[arg(long, value_name = "FILE", required = true)]
+    pub(super) key: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(super) time: SigningTime,
+}
+
+/// When metadata is signed.
+#[derive(Clone, Copy, Debug, Args)]
+pub(super) struct SigningTime {
+    /// Sign although the last timestamp was signed later than this clock shows, or the root has expired by it
+    #[arg(long)]
+    pub(super) clock_is_right: bool,
+}
+
 /// Roots that are signed elsewhere.
 #[derive(Debug, Args)]
 pub(super) struct Offline {
@@ -90,8 +112,11 @@ pub(super) struct Offline {
 pub(super) struct RepoInit {
     /// The directory; it is made if it is missing
     pub(super) repository: PathBuf,
+    /// A key of every role that has no other; may be given again
+    #[arg(long, value_name = "FILE")]
+    pub(super) key: Vec<PathBuf>,
     #[command(flatten)]
-    pub(super) keys: Keys,
+    pub(super) keys: RoleKeyFiles,
     #[command(flatten)]
     pub(super) offline: Offline,
     /// For how many days metadata of a role is valid: root=730, targets=365, snapshot=90, timestamp=30
@@ -101,8 +126,8 @@ pub(super) struct RepoInit {
 
 #[derive(Debug, Args)]
 pub(super) struct RepoAdd {
-    /// The directory
-    pub(super) repository: PathBuf,
+    #[command(flatten)]
+    pub(super) directory: Directory,
     /// The packages
     #[arg(required_unless_present = "tree")]
     pub(super) packages: Vec<PathBuf>,
@@ -126,9 +151,8 @@ pub(super) struct RepoAdd {
     pub(super) notes: Option<String>,
     #[command(flatten)]
     pub(super) identity: Identity,
-    /// A secret key of targets, snapshot or timestamp; may be given again
-    #[arg(long, value_name = "FILE", required = true)]
-    pub(super) key: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(super) signing: Signing,
     /// A channel that they are in; may be given again
     #[arg(long, value_name = "NAME", default_value = "stable")]
     pub(super) channel: Vec<String>,
@@ -142,49 +166,36 @@ pub(super) struct RepoAdd {
 
 #[derive(Debug, Args)]
 pub(super) struct RepoRemove {
-    /// The directory
-    pub(super) repository: PathBuf,
+    #[command(flatten)]
+    pub(super) directory: Directory,
     /// The versions
     #[arg(required = true)]
     pub(super) versions: Vec<String>,
-    /// A secret key of targets, snapshot or timestamp; may be given again
-    #[arg(long, value_name = "FILE", required = true)]
-    pub(super) key: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(super) signing: Signing,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct RepoRotate {
-    /// The directory
-    pub(super) repository: PathBuf,
+    #[command(flatten)]
+    pub(super) directory: Directory,
     /// A secret key that signs, of before or from now on; may be given again
     #[arg(long, value_name = "FILE")]
     pub(super) key: Vec<PathBuf>,
-    /// A key that the root role has from now on, secret or public; may be given again [default: as before]
-    #[arg(long, value_name = "FILE")]
-    pub(super) root_key: Vec<PathBuf>,
-    /// A key that the targets role has from now on, secret or public; may be given again [default: as before]
-    #[arg(long, value_name = "FILE")]
-    pub(super) targets_key: Vec<PathBuf>,
-    /// A key that snapshot and timestamp have from now on; may be given again [default: as before]
-    #[arg(long, value_name = "FILE")]
-    pub(super) online_key: Vec<PathBuf>,
-    /// How many root keys must sign [default: more than half of several]
-    #[arg(long, value_name = "N")]
-    pub(super) root_threshold: Option<u64>,
-    /// How many targets keys must sign
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    pub(super) targets_threshold: u64,
+    #[command(flatten)]
+    pub(super) keys: RoleKeyFiles,
+    #[command(flatten)]
+    pub(super) time: SigningTime,
     #[command(flatten)]
     pub(super) offline: Offline,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct RepoExpire {
-    /// The directory
-    pub(super) repository: PathBuf,
-    /// A secret key; may be given again
-    #[arg(long, value_name = "FILE", required = true)]
-    pub(super) key: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(super) directory: Directory,
+    #[command(flatten)]
+    pub(super) signing: Signing,
     /// Sign the targets metadata anew as well, not only snapshot and timestamp
     #[arg(long)]
     pub(super) targets: bool,
@@ -192,8 +203,8 @@ pub(super) struct RepoExpire {
 
 #[derive(Debug, Args)]
 pub(super) struct RepoVerify {
-    /// The directory
-    pub(super) repository: PathBuf,
+    #[command(flatten)]
+    pub(super) directory: Directory,
     /// The root metadata where trust begins [default: the first one of the repository]
     #[arg(long, value_name = "FILE")]
     pub(super) trust: Option<PathBuf>,
@@ -201,8 +212,8 @@ pub(super) struct RepoVerify {
 
 #[derive(Debug, Args)]
 pub(super) struct RepoGc {
-    /// The directory
-    pub(super) repository: PathBuf,
+    #[command(flatten)]
+    pub(super) directory: Directory,
     /// How many earlier versions of the metadata stay, with what they lead to
     #[arg(long, value_name = "N", default_value_t = 2)]
     pub(super) keep: u32,
@@ -226,8 +237,8 @@ pub(super) struct RepoMirror {
 
 #[derive(Debug, Args)]
 pub(super) struct RepoBundle {
-    /// The directory
-    pub(super) repository: PathBuf,
+    #[command(flatten)]
+    pub(super) directory: Directory,
     /// Only packages that make this version; may be given again
     #[arg(long, value_name = "VERSION")]
     pub(super) to: Vec<String>,
@@ -238,8 +249,8 @@ pub(super) struct RepoBundle {
 
 #[derive(Debug, Args)]
 pub(super) struct RepoExport {
-    /// The directory
-    pub(super) repository: PathBuf,
+    #[command(flatten)]
+    pub(super) directory: Directory,
     /// The channel
     #[arg(long, value_name = "NAME", default_value = "stable")]
     pub(super) channel: String,

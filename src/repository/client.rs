@@ -413,8 +413,15 @@ impl Client {
                 return Err(RepositoryError::Rollback { file: "snapshot.json".into(), trusted, offered });
             }
         }
-        // 5.4.4: check for a freeze attack.
+        // The moment at which it was signed will be the least that it can be, and counts as far as the root vouches for
+        // whoever signs: a timestamp that was signed when the root had expired, so it says, moves nothing.
         let floor = self.floor().max(new.signed_at);
+        if let (Some(signed), Err(_)) =
+            (new.signed_at, self.policy.check("root.json", root.expires, self.clock, new.signed_at))
+        {
+            return Err(RepositoryError::SignedLate { file, signed, expires: root.expires });
+        }
+        // 5.4.4: check for a freeze attack.
         let notice = self.policy.check(&file, new.expires, self.clock, floor)?;
         self.notices.extend(notice);
         // 5.4.5: persist the timestamp metadata.

@@ -104,6 +104,16 @@ pub enum RepositoryError {
         /// When.
         expires: Moment,
     },
+    /// It says that it was signed when the root had expired.
+    #[error("{file} says that it was signed at {signed}, but the root has expired at {expires}")]
+    SignedLate {
+        /// Which file.
+        file: String,
+        /// When it was signed.
+        signed: Moment,
+        /// When the root expires.
+        expires: Moment,
+    },
     /// Whether it is valid cannot be said.
     #[error("whether {file} has expired cannot be told without a clock")]
     NoClock {

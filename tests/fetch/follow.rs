@@ -53,7 +53,9 @@ fn object(place: &Place, arguments: &[&str]) -> Value {
 fn renew_at(place: &Place, moment: Moment) {
     let key = SecretKey::from_pem(&fs::read_to_string(place.path("key")).unwrap()).unwrap();
     let vfs = OsVfs::open_tree(&place.path("REPO")).unwrap();
-    Publisher::open(vfs).unwrap().renew(&["targets"], &[&key], moment).unwrap();
+    let mut publisher = Publisher::open(vfs).unwrap();
+    publisher.believe_clock();
+    publisher.renew(&["targets"], &[&key], moment).unwrap();
 }
 
 fn days_from_now(days: i64) -> Moment {
@@ -278,6 +280,25 @@ fn a_clock_that_jumps_back_brings_nothing_back() {
     place.assert_same("dev", "old");
 }
 
+/// As docs/operations.md says it, section "The clock".
+#[test]
+fn after_a_signature_in_the_future_devices_come_back_by_a_rotation() {
+    let place = with_repository();
+    full(&place, "new", "1.1.0", &[]);
+    renew_at(&place, days_from_now(35));
+    place.good(&on_device("check", &[]));
+    place.bad(&["repo", "verify", "REPO"], 1, "repository.clock");
+    place.bad(&["repo", "expire", "REPO", "--key", "key"], 1, "repository.clock");
+    place.bad(&["repo", "remove", "REPO", "1.0.0", "--key", "key"], 1, "repository.clock");
+    place.good(&["repo", "expire", "REPO", "--key", "key", "--clock-is-right"]);
+    place.good(&["repo", "verify", "REPO"]);
+    place.bad(&on_device("update", &[]), 3, "trust.expired");
+    place.good(&["keygen", "-o", "online"]);
+    place.good(&["repo", "rotate", "REPO", "--key", "key", "--online-key", "online"]);
+    place.good(&on_device("update", &[]));
+    place.assert_same("dev", "new");
+}
+
 #[test]
 fn a_mirror_takes_over_where_the_first_address_fails_or_lies() {
     let place = with_repository();
@@ -436,8 +457,10 @@ fn killed_at_random_moments_an_update_from_a_repository_ends_new_and_believes_th
     full(&place, "new", "1.1.0", &[]);
     let package = fs::metadata(place.path("full.sf")).unwrap().len();
     serve(&place, &www);
-    let (seed, kills) =
-        super::nginx::kill_until_done(&place, &["--root", "dev", "-q", "update", "--from", &nginx.url("repo")]);
+    let (seed, kills) = super::nginx::kill_until_done(
+        &place,
+        &["--root", "dev", "-q", "update", "--again", "--from", &nginx.url("repo")],
+    );
     place.assert_same("dev", "new");
     place.good(&["--root", "dev", "verify"]);
     let name = fs::read_dir(place.path("REPO/targets/any/1.1.0")).unwrap().next().unwrap().unwrap().file_name();

@@ -300,6 +300,48 @@ fn verification_finds_what_is_missing_or_changed() {
     assert_eq!(verify_repository(&disk, None).unwrap_err().code().as_str(), "trust.metadata");
 }
 
+/// Devices take no earlier time for the present than that of the last signature.
+#[test]
+fn nothing_is_signed_by_a_clock_that_does_not_fit() {
+    let (disk, secret) = (repository(), key(1));
+    let renew = |moment: Moment, right: bool| {
+        let mut publisher = Publisher::open(disk.clone()).unwrap();
+        if right {
+            publisher.believe_clock();
+        }
+        let asked = publisher.require_keys(&[&secret], moment).map_err(|error| error.code().as_str());
+        let done = publisher.renew(&[], &[&secret], moment).map_err(|error| error.code().as_str());
+        assert_eq!(asked, done);
+        done
+    };
+    let ahead = |moment: Moment| verify_repository(&disk, None).unwrap().signed_ahead(moment);
+    let later = now().plus_days(35);
+    assert_eq!((ahead(now()), renew(later, false)), (None, Ok(())));
+    assert_eq!((ahead(now()), ahead(now().plus_days(34))), (Some(later), None));
+    assert_eq!(renew(now(), false), Err("repository.clock"));
+    assert_eq!(renew(now().plus_days(34), false), Ok(()), "clocks differ");
+    assert_eq!(renew(now().plus_days(730), false), Err("repository.clock"), "the root has expired by then");
+    assert_eq!(renew(now().plus_days(729), false), Ok(()));
+    assert_eq!(renew(now(), true), Ok(()));
+    assert_eq!(ahead(now()), None);
+    assert_eq!(renew(now().plus_days(730), true), Ok(()));
+    assert_eq!(ahead(now().plus_days(800)), Some(now().plus_days(730)), "no device believes it");
+    let root = first_root(&one_key(&secret), &[&secret]);
+    let late = Publisher::init(SimVfs::new(), &root, &[&secret], now().plus_days(730));
+    assert_eq!(late.unwrap_err().code().as_str(), "repository.clock");
+    // With other keys for the timestamp devices forget when it was signed; so that is the way out.
+    let mut publisher = Publisher::open(disk.clone()).unwrap();
+    for (new, moment, expected) in [(2, now().plus_days(730), Some("repository.clock")), (2, now(), None)] {
+        let draft = publisher.draft_root(&one_key(&key(new)), now()).unwrap();
+        let root = publisher.sign_root(&draft, &[&secret, &key(new)]).unwrap();
+        let done = publisher.rotate(&root, &[&secret, &key(new)], moment);
+        assert_eq!(done.err().map(|error| error.code().as_str()), expected);
+    }
+    drop(publisher);
+    assert_eq!(ahead(now()), None);
+    seen(&disk).unwrap();
+}
+
 /// A package that has rotted once stayed so for ever: only its size was compared.
 #[test]
 fn adding_or_mirroring_again_repairs_what_is_damaged() {

@@ -178,6 +178,46 @@ fn a_clock_that_jumps_back_does_not_bring_back_what_has_expired() {
     assert!(sign(&publisher.timestamp, &[&key(4)]).is_err());
 }
 
+/// One look once moved the floor under the clock as far as a publisher's clock was wrong: for ever, if that was years.
+#[test]
+fn a_timestamp_that_was_signed_when_the_root_had_expired_moves_nothing() {
+    let mut publisher = Publisher::new();
+    publisher.root.expires = now().plus_days(100);
+    publisher.publish_root();
+    let mut device = publisher.device();
+    device.look(&publisher.files).unwrap();
+    let before = device.stored.clone();
+    let wrong = |publisher: &mut Publisher, days: u32| {
+        publisher.timestamp.expires = now().plus_days(days + 30);
+        publisher.timestamp.signed_at = Some(now().plus_days(days));
+        publisher.snapshot.expires = now().plus_days(days + 30);
+        publisher.targets.expires = now().plus_days(days + 30);
+        publisher.release_next();
+    };
+    for days in [100, 3000] {
+        wrong(&mut publisher, days);
+        let error = device.look(&publisher.files).unwrap_err();
+        assert!(matches!(&error, RepositoryError::SignedLate { .. }), "{error}");
+        assert_eq!(device.stored, before);
+        // Whoever lets the root expire takes this, too.
+        let mut careless = device.clone();
+        careless.policy = OfflinePolicy::IgnoreExpiry;
+        careless.look(&publisher.files).unwrap();
+    }
+    // With the right clock again it goes on, and up to the root a signature counts.
+    wrong(&mut publisher, 0);
+    device.look(&publisher.files).unwrap();
+    wrong(&mut publisher, 99);
+    device.look(&publisher.files).unwrap();
+    // Then it takes a root with other keys for the timestamp, as for every floor that is wrong.
+    wrong(&mut publisher, 1);
+    assert!(matches!(device.look(&publisher.files).unwrap_err(), RepositoryError::Expired { .. }));
+    publisher.set_keys(role::TIMESTAMP, &[14], 1);
+    publisher.next_root(&[1]);
+    publisher.release_next();
+    device.look(&publisher.files).unwrap();
+}
+
 #[test]
 fn a_device_that_was_given_keys_finds_the_root_that_all_of_them_have_signed() {
     let mut publisher = Publisher::new();

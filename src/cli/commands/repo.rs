@@ -106,10 +106,10 @@ pub(super) fn run(asked: &Repo, output: &Output) -> Result<(), Error> {
 }
 
 fn init(asked: &RepoInit, output: &Output) -> Result<(), Error> {
-    let Keys { key, root_key, targets_key, online_key, root_threshold, targets_threshold } = &asked.keys;
+    let RoleKeyFiles { root_key, targets_key, online_key, root_threshold, targets_threshold } = &asked.keys;
     let mut ring = Ring::default();
     let of = |own: &[PathBuf], ring: &mut Ring| -> Result<Vec<PublicKey>, Error> {
-        ring.read(if own.is_empty() { key } else { own })
+        ring.read(if own.is_empty() { &asked.key } else { own })
     };
     let root = of(root_key, &mut ring)?;
     let targets = of(targets_key, &mut ring)?;
@@ -150,13 +150,13 @@ fn init(asked: &RepoInit, output: &Output) -> Result<(), Error> {
 }
 
 fn add(asked: &RepoAdd, output: &Output) -> Result<(), Error> {
-    let keys = read_secrets(&asked.key)?;
+    let keys = read_secrets(&asked.signing.key)?;
     let terms = PackageTerms {
         channels: asked.channel.clone(),
         minimum: asked.minimum.as_deref().map(version).transpose()?,
         downgrade_from: versions(&asked.downgrade_from)?,
     };
-    let mut publisher = open(&asked.repository)?;
+    let mut publisher = open_to_sign(&asked.directory, asked.signing.time)?;
     publisher.require_keys(&keys.iter().collect::<Vec<_>>(), now())?;
     let signers: Vec<&SecretKey> = keys.iter().collect();
     let built = asked.tree.as_deref().map(|tree| repo_tree::build(asked, tree, &publisher, &signers, output));
@@ -180,44 +180,48 @@ fn add(asked: &RepoAdd, output: &Output) -> Result<(), Error> {
         };
         tell(added.release(), state, output);
     }
-    published(&asked.repository, &publisher, output);
+    published(&asked.directory.repository, &publisher, output);
     Ok(())
 }
 
 fn remove(asked: &RepoRemove, output: &Output) -> Result<(), Error> {
-    let keys = read_secrets(&asked.key)?;
-    let mut publisher = open(&asked.repository)?;
+    let keys = read_secrets(&asked.signing.key)?;
+    let mut publisher = open_to_sign(&asked.directory, asked.signing.time)?;
     let gone = publisher.remove(&versions(&asked.versions)?)?;
     if gone.is_empty() {
         return Err(Error::new(Code::NotPublished, "none of these versions is in the repository"));
     }
     publisher.commit(&keys.iter().collect::<Vec<_>>(), now())?;
     gone.iter().for_each(|path| output.line(format_args!("removed {path}")));
-    published(&asked.repository, &publisher, output);
+    published(&asked.directory.repository, &publisher, output);
     Ok(())
 }
 
 fn rotate(asked: &RepoRotate, output: &Output) -> Result<(), Error> {
     let mut ring = Ring::default();
     ring.read(&asked.key)?;
+    let RoleKeyFiles { root_key, targets_key, online_key, root_threshold, targets_threshold } = &asked.keys;
     let mut roles = NewRoles::new();
-    if !asked.root_key.is_empty() {
-        let keys = ring.read(&asked.root_key)?;
-        let threshold = asked.root_threshold.unwrap_or_else(|| majority(&keys));
+    if !root_key.is_empty() {
+        let keys = ring.read(root_key)?;
+        let threshold = root_threshold.unwrap_or_else(|| majority(&keys));
         roles.insert(role::ROOT, RoleKeys { keys, threshold });
     }
-    if !asked.targets_key.is_empty() {
-        let keys = ring.read(&asked.targets_key)?;
-        roles.insert(role::TARGETS, RoleKeys { keys, threshold: asked.targets_threshold });
+    if !targets_key.is_empty() {
+        let keys = ring.read(targets_key)?;
+        roles.insert(role::TARGETS, RoleKeys { keys, threshold: *targets_threshold });
     }
-    if !asked.online_key.is_empty() {
-        let keys = ring.read(&asked.online_key)?;
+    if !online_key.is_empty() {
+        let keys = ring.read(online_key)?;
         for name in [role::SNAPSHOT, role::TIMESTAMP] {
             roles.insert(name, RoleKeys { keys: keys.clone(), threshold: 1 });
         }
     }
     let now = now();
-    let mut publisher = Publisher::open_to_rotate(OsVfs::open_tree(&asked.repository)?)?;
+    let mut publisher = Publisher::open_to_rotate(OsVfs::open_tree(&asked.directory.repository)?)?;
+    if asked.time.clock_is_right {
+        publisher.believe_clock();
+    }
     let root = match &asked.offline.root_file {
         Some(_) if !roles.is_empty() => return Err(usage("root metadata that is signed has its keys already")),
         Some(path) => read_small(path)?.to_vec(),
@@ -234,26 +238,31 @@ fn rotate(asked: &RepoRotate, output: &Output) -> Result<(), Error> {
     if publisher.rotate(&root, &ring.signers(), now)? == Rotated::WithGap {
         output.message("the keys from before were not all there: devices that looked just now try again");
     }
-    published(&asked.repository, &publisher, output);
+    published(&asked.directory.repository, &publisher, output);
     Ok(())
 }
 
 fn expire(asked: &RepoExpire, output: &Output) -> Result<(), Error> {
-    let keys = read_secrets(&asked.key)?;
-    let mut publisher = open(&asked.repository)?;
+    let keys = read_secrets(&asked.signing.key)?;
+    let mut publisher = open_to_sign(&asked.directory, asked.signing.time)?;
     let roles: &[&str] = if asked.targets { &[role::TARGETS] } else { &[] };
     publisher.renew(roles, &keys.iter().collect::<Vec<_>>(), now())?;
-    published(&asked.repository, &publisher, output);
+    published(&asked.directory.repository, &publisher, output);
     Ok(())
 }
 
 fn verify(asked: &RepoVerify, output: &Output) -> Result<(), Error> {
     let root = asked.trust.as_deref().map(read_small).transpose()?;
-    let found = verify_repository(&OsVfs::open_tree(&asked.repository)?, root.as_ref().map(|root| root.as_slice()))?;
+    let found =
+        verify_repository(&OsVfs::open_tree(&asked.directory.repository)?, root.as_ref().map(|root| root.as_slice()))?;
     let (expires, first) = found.expires.first().copied().unwrap_or((Moment::FIRST, role::ROOT));
     if !found.problems.is_empty() {
         let what = format!("{} packages are not what they should be", found.problems.len());
         return Err(Error::new(Code::RepositoryBroken, what).listing(found.problems));
+    }
+    if let Some(signed) = found.signed_ahead(now()) {
+        let what = format!("the timestamp says that it was signed at {signed}, which lies ahead");
+        return Err(Error::new(Code::PublisherClock, what));
     }
     if expires <= now() {
         return Err(Error::new(Code::Expired, format!("the {first} metadata has expired at {expires}")));
@@ -261,7 +270,7 @@ fn verify(asked: &RepoVerify, output: &Output) -> Result<(), Error> {
     output.line(format_args!("{} packages, {}, every byte verified", found.packages, bytes(found.bytes)));
     output.line(format_args!("the {first} metadata expires first, at {expires}"));
     output.result(&Verified {
-        repository: asked.repository.display().to_string(),
+        repository: asked.directory.repository.display().to_string(),
         root: found.root,
         timestamp: found.timestamp,
         packages: found.packages,
@@ -272,7 +281,7 @@ fn verify(asked: &RepoVerify, output: &Output) -> Result<(), Error> {
 }
 
 fn collect_garbage(asked: &RepoGc, output: &Output) -> Result<(), Error> {
-    let removed = open(&asked.repository)?.collect_garbage(asked.keep)?;
+    let removed = open(&asked.directory.repository)?.collect_garbage(asked.keep)?;
     output.line(format_args!(
         "{} packages and {} metadata files removed, {}",
         removed.packages,
@@ -280,7 +289,7 @@ fn collect_garbage(asked: &RepoGc, output: &Output) -> Result<(), Error> {
         bytes(removed.bytes)
     ));
     output.result(&Collected {
-        repository: asked.repository.display().to_string(),
+        repository: asked.directory.repository.display().to_string(),
         metadata: removed.metadata,
         packages: removed.packages,
         bytes: removed.bytes,
@@ -314,7 +323,7 @@ fn copy(asked: &RepoMirror, output: &Output) -> Result<(), Error> {
 }
 
 fn pack(asked: &RepoBundle, output: &Output) -> Result<(), Error> {
-    let address = address(&asked.repository)?;
+    let address = address(&asked.directory.repository)?;
     let carriers = Carriers::local();
     let source = Source { address: &address, carrier: &carriers, options: Options::default() };
     let mut draft = Draft::create(&asked.output)?;
@@ -327,13 +336,21 @@ fn pack(asked: &RepoBundle, output: &Output) -> Result<(), Error> {
     draft.complete()?;
     let name = asked.output.display().to_string();
     output.line(format_args!("{name}: {packages} packages, {}", bytes(size)));
-    let repository = asked.repository.display().to_string();
+    let repository = asked.directory.repository.display().to_string();
     output.result(&Bundled { repository, bundle: name, packages, bytes: size });
     Ok(())
 }
 
 fn open(path: &Path) -> Result<Publisher<OsVfs>, Error> {
     Publisher::open(OsVfs::open_tree(path)?)
+}
+
+fn open_to_sign(directory: &Directory, time: SigningTime) -> Result<Publisher<OsVfs>, Error> {
+    let mut publisher = open(&directory.repository)?;
+    if time.clock_is_right {
+        publisher.believe_clock();
+    }
+    Ok(publisher)
 }
 
 fn versions(texts: &[String]) -> Result<Vec<Version>, Error> {

@@ -26,7 +26,7 @@ struct Exported {
 
 pub(super) fn run(asked: &RepoExport, output: &Output) -> Result<(), Error> {
     let key = asked.key.as_deref().map(read_secret).transpose()?;
-    let publisher = Publisher::open(OsVfs::open_tree(&asked.repository)?)?;
+    let publisher = Publisher::open(OsVfs::open_tree(&asked.directory.repository)?)?;
     let offered = |release: &Release| release.kind == ReleaseKind::Full && release.channels.contains(&asked.channel);
     let releases: Vec<Release> = publisher.releases()?.into_iter().filter(offered).collect();
     let newest = releases.iter().map(|release| release.version).max();
@@ -40,7 +40,7 @@ pub(super) fn run(asked: &RepoExport, output: &Output) -> Result<(), Error> {
         info.set_digest(release.digest);
         if let Some(key) = &key {
             // Ed25519 passes over the message twice, so all of it is needed.
-            let file = asked.repository.join(&path);
+            let file = asked.directory.repository.join(&path);
             let bytes = fs::read(&file).map_err(|error| failed("read", &file, error))?;
             // Whoever can write into the folder does not choose what the key of the services signs.
             if Digest::of(&bytes) != release.digest {
@@ -75,7 +75,7 @@ pub(super) fn run(asked: &RepoExport, output: &Output) -> Result<(), Error> {
     draft.file()?.write_all(text.as_bytes()).map_err(|error| failed("write", &asked.output, error))?;
     draft.complete()?;
     let exported = Exported {
-        repository: asked.repository.display().to_string(),
+        repository: asked.directory.repository.display().to_string(),
         manifest: asked.output.display().to_string(),
         version: manifest.version.to_string(),
         packages,

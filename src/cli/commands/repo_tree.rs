@@ -33,7 +33,8 @@ pub(super) fn build(
     output: &Output,
 ) -> Result<Made, Error> {
     let to = version(asked.to.as_deref().unwrap_or_default())?;
-    let repository = fs::canonicalize(&asked.repository).map_err(|error| failed("open", &asked.repository, error))?;
+    let repository = fs::canonicalize(&asked.directory.repository)
+        .map_err(|error| failed("open", &asked.directory.repository, error))?;
     refuse_inside(&repository, [tree].into_iter())?;
     let scratch = Scratch::create(&repository)?;
     let meter = Meter::new(output);

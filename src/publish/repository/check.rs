@@ -26,8 +26,22 @@ pub struct Findings {
     pub bytes: u64,
     /// When metadata of the roles at the top expires, the first one first.
     pub expires: Vec<(Moment, &'static str)>,
+    /// When the timestamp was signed, if it says so.
+    pub signed: Option<Moment>,
     /// Packages that are not there, or not what they should be.
     pub problems: Vec<Finding>,
+}
+
+impl Findings {
+    /// The moment at which the timestamp was signed, if that is ahead of the present by more than clocks differ, or the
+    /// root had expired by then: devices that believe it take no earlier time for the present.
+    pub fn signed_ahead(&self, now: Moment) -> Option<Moment> {
+        let root = self.expires.iter().find(|(_, name)| *name == role::ROOT).map(|(expires, _)| *expires);
+        let ahead = |signed: &Moment| {
+            *signed > now.plus_days(limits::CLOCK_SKEW_DAYS) || root.is_some_and(|expires| *signed >= expires)
+        };
+        self.signed.filter(ahead)
+    }
 }
 
 /// What was removed.
@@ -69,9 +83,10 @@ pub fn verify_repository<V: Vfs>(vfs: &V, root: Option<&[u8]>) -> Result<Finding
         };
         problems.push(Finding { path: at.path, difference });
     }
+    let signed = client.timestamp().and_then(|timestamp| timestamp.signed_at);
     let root = client.root().map_or(0, |root| root.version);
     let timestamp = client.timestamp().map_or(0, |timestamp| timestamp.version);
-    Ok(Findings { root, timestamp, packages, bytes, expires, problems })
+    Ok(Findings { root, timestamp, packages, bytes, expires, signed, problems })
 }
 
 impl<V: Vfs> Publisher<V> {

@@ -151,6 +151,7 @@ pub fn mirror<W: Vfs>(
         vfs: copy,
         changed: false,
         unfinished: false,
+        clock_is_right: false,
         _lock: lock,
     };
     writer.ensure_directories(&place(METADATA_DIRECTORY)?)?;

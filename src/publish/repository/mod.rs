@@ -62,6 +62,8 @@ pub struct Publisher<V: Vfs> {
     changed: bool,
     /// The newest root is there, and the rest is signed as an older one asks: a rotation was interrupted.
     unfinished: bool,
+    /// The clock is right, whatever was signed before.
+    clock_is_right: bool,
     _lock: V::Lock,
 }
 
@@ -83,6 +85,7 @@ impl<V: Vfs> Publisher<V> {
         let name = metadata_name(role::ROOT, Some(1));
         let signed: Signed<Root> = Signed::parse(&name, root)?;
         let body = signed.body.clone();
+        check_clock(&body, None, now)?;
         signed.verify(&body.keys, top_role(&body, role::ROOT)?)?;
         if body.version != 1 || !body.consistent_snapshot {
             return Err(Error::new(Code::BadMetadata, "the first root has version 1 and consistent snapshots"));
@@ -109,6 +112,7 @@ impl<V: Vfs> Publisher<V> {
             timestamp: timestamp_body,
             changed: true,
             unfinished: false,
+            clock_is_right: false,
             _lock: lock,
         };
         for directory in [METADATA_DIRECTORY, crate::repository::TARGETS_DIRECTORY] {
@@ -151,6 +155,7 @@ impl<V: Vfs> Publisher<V> {
             vfs,
             changed: signed_for.role(role::TARGETS) != newest.role(role::TARGETS),
             unfinished: signed_for.version != newest.version,
+            clock_is_right: false,
             root: newest,
             _lock: lock,
         })
@@ -171,10 +176,15 @@ impl<V: Vfs> Publisher<V> {
         &self.timestamp
     }
 
+    /// Signs whatever the clock shows: without it, nothing is signed long before the last timestamp, which was made with
+    /// another clock then, or when the root has expired, after which no device believes it.
+    pub fn believe_clock(&mut self) {
+        self.clock_is_right = true;
+    }
+
     /// Asks whether these keys are enough to publish changed targets, before anything is done for it.
     pub fn require_keys(&self, keys: &[&SecretKey], now: Moment) -> Result<(), Error> {
-        let bodies = (&self.targets, &self.snapshot, &self.timestamp);
-        Chain::after(bodies, true, &[&self.root], keys, now)?.check(&self.root)
+        self.chain_after(true, &[&self.root], keys, now)?.check(&self.root)
     }
 
     /// Signs and publishes what was changed. When this returns it is durable.
@@ -192,7 +202,16 @@ impl<V: Vfs> Publisher<V> {
 
     /// What is published next, signed by those of these keys that count for it under one of these roots.
     fn next_chain(&self, roots: &[&Root], keys: &[&SecretKey], now: Moment) -> Result<Chain, Error> {
-        Chain::after((&self.targets, &self.snapshot, &self.timestamp), self.changed, roots, keys, now)
+        self.chain_after(self.changed, roots, keys, now)
+    }
+
+    fn chain_after(&self, changed: bool, roots: &[&Root], keys: &[&SecretKey], now: Moment) -> Result<Chain, Error> {
+        if let (Some(root), false) = (roots.last(), self.clock_is_right) {
+            // With the keys of the timestamp devices forget when it was signed.
+            let same = root.role(role::TIMESTAMP) == self.root.role(role::TIMESTAMP);
+            check_clock(root, self.timestamp.signed_at.filter(|_| same), now)?;
+        }
+        Chain::after((&self.targets, &self.snapshot, &self.timestamp), changed, roots, keys, now)
     }
 
     /// Writes everything that the timestamp leads to, then the root that it is signed for if that is not there yet,
@@ -339,6 +358,18 @@ impl Chain {
             }
         }
         Ok(())
+    }
+}
+
+/// Does the clock fit to the root, and to when the last timestamp was signed?
+fn check_clock(root: &Root, last: Option<Moment>, now: Moment) -> Result<(), Error> {
+    let refuse = |why: String| Err(Error::new(Code::PublisherClock, format!("the clock shows {now}, but {why}")));
+    match last {
+        _ if now >= root.expires => refuse(format!("root {} has expired at {}", root.version, root.expires)),
+        Some(last) if now.plus_days(limits::CLOCK_SKEW_DAYS) < last => {
+            refuse(format!("the last timestamp was signed at {last}"))
+        }
+        _ => Ok(()),
     }
 }
 

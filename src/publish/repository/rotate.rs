@@ -1,6 +1,6 @@
 //! Roots: the first one, and the next one with other keys.
 
-use super::{DAYS, Lifetimes, Publisher, check, days, following, sign_for};
+use super::{DAYS, Lifetimes, Publisher, check, check_clock, days, following, sign_for};
 use crate::error::{Code, Error};
 use crate::limits;
 use crate::repository::{Key, Moment, Role, Root, SPEC_VERSION, Signed, metadata_name, role};
@@ -93,6 +93,9 @@ impl<V: Vfs> Publisher<V> {
         check::<Root>(&name, root, &self.root)?;
         check::<Root>(&name, root, &next.body)?;
         let next = next.body;
+        if !self.clock_is_right {
+            check_clock(&next, None, now)?;
+        }
         let others = [role::TARGETS, role::SNAPSHOT, role::TIMESTAMP];
         if !self.unfinished && others.iter().all(|name| self.root.role(name) == next.role(name)) {
             self.replace(&name, root)?;
