@@ -7,6 +7,7 @@ use super::publisher::{add, first_root, one_key, package, repository, seen};
 use super::{key, now};
 use surefoot::Error;
 use surefoot::crashtest::{Explorer, Tally};
+use surefoot::fetch::{self, Carrier};
 use surefoot::publish::*;
 use surefoot::repository::*;
 use surefoot::trust::SecretKey;
@@ -126,7 +127,7 @@ fn a_rotation_without_the_old_key_that_is_cut_off_is_ended_by_the_same_command()
 fn a_rotation_that_was_cut_off_may_be_ended_by_another_one() {
     let (root, lost, new, targets) = (key(1), key(3), key(6), key(4));
     let disk = several_keys();
-    let mut publisher = Publisher::open(disk.clone()).unwrap();
+    let publisher = Publisher::open(disk.clone()).unwrap();
     let draft = publisher.draft_root(&online_is(&lost), now()).unwrap();
     let bytes = publisher.sign_root(&draft, &[&root]).unwrap();
     drop(publisher);
@@ -217,6 +218,90 @@ fn a_mirror_that_was_cut_off_is_not_led_back() {
     assert_eq!(bring(&before, &copy, None).unwrap_err().code().as_str(), "trust.threshold");
     bring(&source, &copy, None).unwrap();
     assert_eq!(seen(&copy), seen(&source));
+}
+
+/// Gives every root once, and then something else.
+struct Fickle(Served, std::sync::Mutex<Vec<String>>);
+
+impl Carrier for Fickle {
+    fn get(&self, request: &fetch::Request) -> Result<fetch::Response, fetch::Failure> {
+        let mut asked = self.1.lock().unwrap();
+        let again = asked.contains(&request.address) && request.address.ends_with(".root.json");
+        asked.push(request.address.clone());
+        let served = if again { Served(SimVfs::new()) } else { Served(self.0.0.clone()) };
+        if again {
+            served.0.write_file(&request.address, "something else");
+        }
+        served.get(request)
+    }
+}
+
+/// Roots were once fetched a second time to be written, and written without a look at them.
+#[test]
+fn a_mirror_writes_what_it_has_verified_and_nothing_else() {
+    let (_, source) = rotated();
+    let fickle = Fickle(Served(source.clone()), std::sync::Mutex::default());
+    let copy = SimVfs::new();
+    let from = Source { address: "", carrier: &fickle, options: options() };
+    mirror(&from, copy.clone(), None, Clock::Now(now()), OfflinePolicy::Strict).unwrap();
+    for version in 1..=3 {
+        let name = format!("metadata/{version}.root.json");
+        assert_eq!(copy.read_file(&name), source.read_file(&name));
+    }
+    assert_eq!(seen(&copy), seen(&source));
+    // The roots that the copy has are not asked for again.
+    fickle.1.lock().unwrap().clear();
+    mirror(&from, copy.clone(), None, Clock::Now(now()), OfflinePolicy::Strict).unwrap();
+    let asked = fickle.1.lock().unwrap().clone();
+    let roots: Vec<&String> = asked.iter().filter(|name| name.ends_with(".root.json")).collect();
+    assert_eq!(roots, ["metadata/4.root.json"]);
+    // What only the snapshot names is what the snapshot says.
+    let mut made = super::Publisher::new();
+    made.targets.targets.clear();
+    made.snapshot.meta.insert("ghost.json".into(), FileInfo::of(1, b"as it was"));
+    made.snapshot.meta.insert("unknown.json".into(), FileInfo { hashes: None, ..FileInfo::of(1, b"whatever") });
+    made.publish();
+    let source = SimVfs::new();
+    for (name, bytes) in &made.files {
+        source.write_file(&format!("metadata/{name}"), bytes);
+    }
+    source.write_file("metadata/1.unknown.json", "whatever");
+    source.write_file("metadata/1.ghost.json", "as it is");
+    assert_eq!(bring(&source, &SimVfs::new(), None).unwrap_err().code().as_str(), "trust.mismatch");
+    source.write_file("metadata/1.ghost.json", "as it was");
+    let copy = SimVfs::new();
+    bring(&source, &copy, None).unwrap();
+    assert_eq!(copy.read_file("metadata/1.ghost.json"), Some(b"as it was".to_vec()));
+    assert!(!copy.exists("metadata/1.unknown.json"), "nobody vouches for it");
+}
+
+/// A chain that begins somewhere else is not what devices begin with.
+#[test]
+fn a_mirror_begins_with_the_first_root_and_goes_through_the_one_that_is_trusted() {
+    let (before, source) = rotated();
+    let root = |version: u64| source.read_file(&format!("metadata/{version}.root.json")).unwrap();
+    for trusted in 1..=3 {
+        let copy = SimVfs::new();
+        bring(&source, &copy, Some(&root(trusted))).unwrap();
+        assert_eq!(seen(&copy), seen(&source));
+    }
+    let refused = |source: &SimVfs, trusted: Option<&[u8]>| {
+        let copy = SimVfs::new();
+        let code = bring(source, &copy, trusted).unwrap_err().code().as_str();
+        assert!(!copy.exists("metadata"), "something was written");
+        code
+    };
+    let stranger = first_root(&one_key(&key(66)), &[&key(66)]);
+    assert_eq!(refused(&source, Some(&stranger)), "trust.metadata");
+    assert_eq!(refused(&before, Some(&root(2))), "trust.rollback");
+    let beheaded = source.reboot_clean();
+    beheaded.write_file("metadata/1.root.json", root(2));
+    assert_eq!(refused(&beheaded, None), "trust.metadata");
+    // A copy that is there is held to it as well.
+    let copy = SimVfs::new();
+    bring(&before, &copy, None).unwrap();
+    assert_eq!(bring(&source, &copy, Some(&stranger)).unwrap_err().code().as_str(), "trust.metadata");
+    bring(&source, &copy, Some(&root(3))).unwrap();
 }
 
 #[test]
