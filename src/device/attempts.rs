@@ -8,7 +8,8 @@ use crate::model::Version;
 use crate::vfs::Vfs;
 use std::collections::BTreeMap;
 
-/// How often each version was tried since the last one that stayed: failed by its own fault, or put on trial.
+/// How often each version was tried since the last one that stayed. A try is noted before it begins, so that one which
+/// ends with the power counts as well, and taken back if it ends in a way that is not the version's fault.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Attempts(pub BTreeMap<Version, u32>);
 
@@ -23,20 +24,44 @@ impl Attempts {
         Ok(Self(serde_json::from_slice(&bytes).unwrap_or_default()))
     }
 
-    /// Notes that a version was tried and did not stay, or is on trial. Durable.
+    /// Notes that a version is about to be tried. Durable when this returns.
     pub fn note<V: Vfs>(&mut self, vfs: &V, version: Version) -> Result<(), Error> {
         let count = self.0.entry(version).or_insert(0);
         *count = count.saturating_add(1);
         self.write(vfs)
     }
 
+    /// Judges a try that has failed: it stays noted if it counts, and while it is not decided how it ends. Nothing is
+    /// written then, since what stopped it may be the disk.
+    ///
+    /// The error is the one that matters, so that this fails is only told to the log.
+    pub fn judge<V: Vfs>(&mut self, vfs: &V, version: Version, error: &Error) {
+        if Self::counts(error) || error.advice() == Advice::Undecided {
+            return;
+        }
+        let count = self.0.get(&version).copied().unwrap_or(0);
+        match count {
+            0 => return,
+            1 => _ = self.0.remove(&version),
+            _ => _ = self.0.insert(version, count - 1),
+        }
+        if let Err(error) = self.write(vfs) {
+            tracing::warn!(error = %error, "that a try does not count could not be noted");
+        }
+    }
+
+    /// Notes that a version is here and stays, which a crash may have kept from being noted.
+    pub fn settle<V: Vfs>(&mut self, vfs: &V, version: Version) -> Result<(), Error> {
+        match self.0.remove(&version) {
+            None => Ok(()),
+            Some(_) => self.write(vfs),
+        }
+    }
+
     /// Notes that a version stayed: what was before it is forgotten.
     pub fn clear<V: Vfs>(&mut self, vfs: &V) -> Result<(), Error> {
         self.0.clear();
-        if vfs.stat(&layout::attempts())?.is_some() {
-            vfs.remove_file(&layout::attempts())?;
-        }
-        Ok(())
+        self.write(vfs)
     }
 
     /// Was it the release that failed, and not the network, the disk, the way that was chosen, or whoever pulled the
@@ -47,6 +72,13 @@ impl Attempts {
     }
 
     fn write<V: Vfs>(&self, vfs: &V) -> Result<(), Error> {
+        if self.0.is_empty() {
+            // What comes back with the power is one try too many, and no harm.
+            return match vfs.stat(&layout::attempts())? {
+                Some(_) => Ok(vfs.remove_file(&layout::attempts())?),
+                None => Ok(()),
+            };
+        }
         let bytes = serde_json::to_vec(&self.0)
             .map_err(|error| Error::new(Code::Internal, "the attempts cannot be written").because(error))?;
         replace_file(vfs, &layout::attempts_new(), &layout::attempts(), &bytes)

@@ -1,5 +1,6 @@
 //! The decisions about a version that is there: it stays, or the one before comes back.
 
+use super::attempts::Attempts;
 use super::engine::{Engine, pending, write_plan};
 use super::executor::{self, Run, Staged, Staging};
 use super::layout;
@@ -17,7 +18,15 @@ impl<V: Vfs> Engine<V> {
     pub fn confirm(&mut self, observer: &dyn Observer) -> Result<(), Error> {
         self.require_whole()?;
         match self.state {
-            State::Trial { .. } => self.resume(Input::Confirm, observer),
+            State::Trial { .. } => {
+                self.resume(Input::Confirm, observer)?;
+                // It stays, whether this is noted or not.
+                let forgotten = Attempts::default().clear(&self.vfs);
+                if let Err(error) = forgotten {
+                    tracing::warn!(error = %error, "that the version stayed could not be noted");
+                }
+                Ok(())
+            }
             _ => Err(Error::new(Code::NoTrial, "there is no trial to confirm")),
         }
     }

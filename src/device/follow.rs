@@ -146,27 +146,32 @@ impl Follower<'_> {
             downloads.fetch(wanted, self.carrier, &options, &Part { observer, before, total })?;
             before += release.bytes;
         }
-        if packages.is_empty() {
-            return Ok(None);
-        }
         let mut engine = Engine::open(open()?)?;
         let recovered = engine.recover(observer)?;
         if recovered.trial {
             return Err(Error::new(Code::Pending, "a trial is under way"));
         }
-        // The tree was not locked since.
         let here = Version::parse(&engine.current()?.version).ok();
+        let mut attempts = Attempts::read(&vfs)?;
+        if let Some(here) = here {
+            attempts.settle(&vfs, here)?;
+        }
+        if packages.is_empty() {
+            return Ok(None);
+        }
+        // The tree was not locked since the look.
         if here != Some(look.strategy.from) || engine.stored_trust()? != look.trust {
             return Err(Error::new(
                 Code::Locked,
                 "another process has looked or installed since this look: look again",
             ));
         }
-        let mut attempts = Attempts::read(&vfs)?;
         let mut done: Option<Report> = None;
         for (release, wanted) in &packages {
             let settings = PackageSettings { allow_downgrade: look.downgrade, ..settings.clone() };
-            let applied = Package::open(downloads.read(wanted)?)
+            let bytes = downloads.read(wanted)?;
+            attempts.note(&vfs, release.version)?;
+            let applied = Package::open(bytes)
                 .map_err(Error::from)
                 .and_then(|package| Ok(package.accept_unsigned()?))
                 .and_then(|package| {
@@ -174,11 +179,7 @@ impl Follower<'_> {
                     engine.apply(package, &settings, observer)
                 });
             let report = applied.map_err(|error| {
-                if Attempts::counts(&error)
-                    && let Err(error) = attempts.note(&vfs, release.version)
-                {
-                    tracing::warn!(error = %error, "that a version did not stay could not be noted");
-                }
+                attempts.judge(&vfs, release.version, &error);
                 match &done {
                     None => error,
                     Some(Report { to, .. }) => {
@@ -187,6 +188,10 @@ impl Follower<'_> {
                     }
                 }
             })?;
+            if !report.trial {
+                // Written with the next one.
+                attempts.0.remove(&release.version);
+            }
             done = Some(match done {
                 None => report,
                 Some(first) => Report { from: first.from, steps: first.steps.saturating_add(report.steps), ..report },
@@ -194,9 +199,9 @@ impl Follower<'_> {
         }
         // From here on a failure costs some space, and nothing else.
         downloads.keep_only(&[])?;
-        match &done {
-            Some(report) if report.trial => attempts.note(&vfs, packages[0].0.version)?,
-            _ => attempts.clear(&vfs)?,
+        // What is on trial stays noted until it is confirmed.
+        if done.as_ref().is_some_and(|report| !report.trial) {
+            attempts.clear(&vfs)?;
         }
         Ok(done)
     }

@@ -183,7 +183,7 @@ fn killed_at_random_moments_an_update_from_nginx_ends_new_and_fetches_hardly_any
     let package = place.publish("1.0.0.1", &nginx.folder.path().join("www"));
     let url = nginx.url("manifest.json");
     let (seed, kills) =
-        kill_until_done(&place, &["--root", "dev", "-q", "update", "--from", &url, "--manifest", "service"]);
+        kill_until_done(&place, &["--root", "dev", "-q", "update", "--again", "--from", &url, "--manifest", "service"]);
     place.assert_same("dev", "new");
     place.good(&["--root", "dev", "verify"]);
     let served: u64 = nginx.log("/up.tar.gz").iter().map(|(_, bytes)| bytes).sum();

@@ -33,6 +33,8 @@ pub(super) fn run(asked: &Update, global: &Global, output: &Output) -> Result<()
     let decision = service::decide(&asked.way, &asked.web, &asked.how.arch, &managed, &carriers)?;
     let vfs = managed.open()?;
     let downloads = Downloads::open(&vfs)?;
+    let mut attempts = Attempts::read(&vfs)?;
+    attempts.settle(&vfs, decision.strategy.from)?;
     let Some(info) = chosen(&decision, &asked.how.arch)? else {
         // What is left of earlier downloads leads nowhere any more.
         downloads.keep_only(&[])?;
@@ -56,21 +58,21 @@ pub(super) fn run(asked: &Update, global: &Global, output: &Output) -> Result<()
     let done = fetched.and_then(|_| {
         let path = Downloads::<OsVfs>::path(&wanted, managed.state());
         let info = PatchPackageInfo { url: address(&path)?, version: Some(decision.manifest.version), ..info };
+        attempts.note(&vfs, decision.manifest.version)?;
         if decision.strategy.way == Way::Full {
             apply_full(&info, &path, &asked.how, &managed, output)
         } else {
             apply_patch(info, &asked.how, &managed, output)
         }
+        .inspect_err(|error| attempts.judge(&vfs, decision.manifest.version, error))
     });
-    let mut attempts = Attempts::read(&vfs)?;
-    match &done {
+    if done.is_ok() {
         // From here on a failure costs some space, and nothing else.
-        Ok(()) => {
-            downloads.keep_only(&[])?;
-            if asked.how.trial { attempts.note(&vfs, decision.manifest.version)? } else { attempts.clear(&vfs)? }
+        downloads.keep_only(&[])?;
+        // What is on trial stays noted until it is confirmed.
+        if !asked.how.trial {
+            attempts.clear(&vfs)?;
         }
-        Err(error) if Attempts::counts(error) => attempts.note(&vfs, decision.manifest.version)?,
-        Err(_) => {}
     }
     done
 }
