@@ -218,7 +218,7 @@ impl Client {
     pub fn found(&self, path: &str) -> Option<Found<'_>> {
         let consistent = self.root.as_ref()?.consistent_snapshot;
         match search(&self.targets, path) {
-            Search::Found(role, target) => Some(Found { role, target, consistent }),
+            Search::Found((_, role), target) => Some(Found { role, target, consistent }),
             Search::Missing | Search::Needs(..) => None,
         }
     }
@@ -226,27 +226,22 @@ impl Client {
     /// Every package that the metadata that is loaded describes, and what is wrong with those that cannot be used.
     pub fn releases(&self) -> (Vec<Release>, Vec<RepositoryError>) {
         let (mut good, mut bad) = (Vec::new(), Vec::new());
-        for ((_, name), targets) in &self.targets {
-            for (path, target) in &targets.targets {
-                // Whoever is asked first about this path decides, and nobody else.
-                let asked = matches!(search(&self.targets, path), Search::Found(role, _) if role == name);
-                match Release::read(path, target) {
-                    Ok(Some(release)) if asked && !good.contains(&release) => good.push(release),
-                    Err(error) if asked => bad.push(error),
-                    _ => {}
-                }
+        for (path, target) in self.all_targets() {
+            match Release::read(path, target) {
+                Ok(Some(release)) => good.push(release),
+                Ok(None) => {}
+                Err(error) => bad.push(error),
             }
         }
         (good, bad)
     }
 
-    /// Every target of the metadata that is loaded, as far as the role that describes it is the one that is asked.
+    /// Every target of the metadata that is loaded: whoever is asked first about its path decides, and nobody else.
     pub fn all_targets(&self) -> impl Iterator<Item = (&str, &Target)> {
-        let asked =
-            |name: &str, path: &str| matches!(search(&self.targets, path), Search::Found(role, _) if role == name);
-        self.targets.iter().flat_map(move |((_, name), targets)| {
+        let asked = |edge, path: &str| matches!(search(&self.targets, path), Search::Found(found, _) if found == edge);
+        self.targets.iter().flat_map(move |(edge, targets)| {
             let paths = targets.targets.iter().map(|(path, target)| (path.as_str(), target));
-            paths.filter(move |(path, _)| asked(name, path))
+            paths.filter(move |(path, _)| asked(edge, path))
         })
     }
 
@@ -467,8 +462,13 @@ impl Client {
     }
 
     fn on_targets(&mut self, delegator: String, name: String, bytes: Vec<u8>) -> Result<(), RepositoryError> {
-        let most = self.targets_info(&name)?.length.unwrap_or(Targets::MOST).min(Targets::MOST);
-        too_long(&metadata_name(&name, None), &bytes, most)?;
+        let (file, most) = (metadata_name(&name, None), self.targets_info(&name)?.length.unwrap_or(Targets::MOST));
+        too_long(&file, &bytes, most.min(Targets::MOST))?;
+        // Several may delegate to one role, with different keys. It has one file, which has to satisfy each of them.
+        let loaded = self.targets.keys().any(|(_, other)| *other == name);
+        if loaded && self.stored.0.get(&name) != Some(&bytes) {
+            return Err(RepositoryError::mismatch(&file, "it is another file than before, for another delegator"));
+        }
         let (targets, notice) = self.check_targets(&delegator, &name, &bytes)?;
         self.notices.extend(notice);
         // 5.6.6: persist the targets metadata.

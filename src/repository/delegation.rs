@@ -6,14 +6,18 @@ use crate::model::Digest;
 use crate::trust::hex;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Targets metadata that is trusted, by who has delegated and to whom. The one at the top is delegated by `root`.
-pub(super) type Loaded = BTreeMap<(String, String), Targets>;
+/// Who has delegated, and to whom: a role counts with the keys that its delegator names, so one name under two
+/// delegators is two roles, over one file. The role at the top is delegated by `root`.
+pub(super) type Edge = (String, String);
+
+/// Targets metadata that is trusted.
+pub(super) type Loaded = BTreeMap<Edge, Targets>;
 
 /// How a search goes on.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Search<'a> {
     /// This role describes it.
-    Found(&'a str, &'a Target),
+    Found(&'a Edge, &'a Target),
     /// Nobody who may describes it.
     Missing,
     /// The metadata of this delegator's role is needed.
@@ -22,58 +26,77 @@ pub(super) enum Search<'a> {
 
 /// Looks for a path, in the order of trust.
 pub(super) fn search<'a>(loaded: &'a Loaded, path: &str) -> Search<'a> {
-    let mut visited = BTreeSet::new();
-    let mut open = vec![("root", super::role::TARGETS)];
+    let mut open = Open::new(limits::DELEGATIONS);
     // 5.6.7: pre-order, depth first, beginning with the targets role at the top.
-    while let Some((delegator, name)) = open.pop() {
-        // 5.6.7.1: a role that was visited is skipped, and only so many are visited.
-        if visited.contains(name) {
-            continue;
-        }
-        if visited.len() > limits::DELEGATIONS {
-            return Search::Missing;
-        }
-        let Some((key, targets)) = loaded.get_key_value(&(delegator.to_owned(), name.to_owned())) else {
-            return Search::Needs(delegator.into(), name.into());
-        };
+    while let Some(trail) = open.next() {
+        let edge = edge_of(&trail);
+        let Some((edge, targets)) = loaded.get_key_value(&edge) else { return Search::Needs(edge.0, edge.1) };
         if let Some(target) = targets.targets.get(path) {
-            return Search::Found(&key.1, target);
+            return Search::Found(edge, target);
         }
-        visited.insert(name);
         // 5.6.7.2: its delegations in order of appearance; after a terminating one nobody else is asked.
         let mut next = Vec::new();
         for delegation in targets.delegations.iter().flat_map(|delegations| &delegations.roles) {
             if delegation.covers(path) {
-                next.push((key.1.as_str(), delegation.name.as_str()));
+                next.push(delegation.name.as_str());
                 if delegation.terminating {
-                    open.clear();
+                    open.trails.clear();
                     break;
                 }
             }
         }
-        open.extend(next.into_iter().rev());
+        open.add(&trail, next);
     }
     Search::Missing
 }
 
 /// A delegation of loaded metadata that is not loaded itself, if there is one; only so many roles are.
-pub(super) fn unloaded(loaded: &Loaded) -> Option<(String, String)> {
-    let mut visited = BTreeSet::new();
-    let mut open = vec![("root", super::role::TARGETS)];
-    while let Some((delegator, name)) = open.pop() {
-        if !visited.insert(name) {
-            continue;
-        }
-        if visited.len() > limits::DELEGATIONS + 1 {
-            return None;
-        }
-        let Some((key, targets)) = loaded.get_key_value(&(delegator.to_owned(), name.to_owned())) else {
-            return Some((delegator.into(), name.into()));
-        };
+pub(super) fn unloaded(loaded: &Loaded) -> Option<Edge> {
+    let mut open = Open::new(limits::DELEGATIONS);
+    while let Some(trail) = open.next() {
+        let edge = edge_of(&trail);
+        let Some(targets) = loaded.get(&edge) else { return Some(edge) };
         let roles = targets.delegations.iter().flat_map(|delegations| &delegations.roles);
-        open.extend(roles.rev().map(|delegation| (key.1.as_str(), delegation.name.as_str())));
+        open.add(&trail, roles.map(|delegation| delegation.name.as_str()).collect());
     }
     None
+}
+
+/// What is still to be visited: roles, each behind those that lead to it.
+struct Open<'a> {
+    trails: Vec<Vec<&'a str>>,
+    visited: BTreeSet<Edge>,
+    most: usize,
+}
+
+impl<'a> Open<'a> {
+    /// From the role at the top, which comes besides so many others.
+    fn new(most: usize) -> Self {
+        Self { trails: vec![vec![super::role::TARGETS]], visited: BTreeSet::new(), most }
+    }
+
+    /// 5.6.7.1: a role that was visited is skipped, so that there is no cycle, and only so many are visited. What one
+    /// delegator says of a name does not keep what another one says of it from being asked.
+    fn next(&mut self) -> Option<Vec<&'a str>> {
+        while self.visited.len() <= self.most {
+            let trail = self.trails.pop()?;
+            let cycle = trail.split_last().is_some_and(|(name, before)| before.contains(name));
+            if !cycle && self.visited.insert(edge_of(&trail)) {
+                return Some(trail);
+            }
+        }
+        None
+    }
+
+    fn add(&mut self, trail: &[&'a str], next: Vec<&'a str>) {
+        self.trails.extend(next.into_iter().rev().map(|name| [trail, &[name]].concat()));
+    }
+}
+
+fn edge_of(trail: &[&str]) -> Edge {
+    let mut last = trail.iter().rev().copied();
+    let name = last.next().unwrap_or(super::role::TARGETS);
+    (last.next().unwrap_or(super::role::ROOT).to_owned(), name.to_owned())
 }
 
 impl Delegation {

@@ -398,6 +398,84 @@ fn a_delegated_role_counts_with_the_keys_it_was_given_and_for_no_more_than_so_ma
     publisher.device().look(&publisher.files).unwrap();
 }
 
+/// Two roles `a` and `b`, who delegate to one name `team`, for paths of their own and with keys of their own.
+fn two_who_delegate_to_one_name(seeds: [u8; 2], signers: &[u8]) -> Publisher {
+    let mut publisher = Publisher::new();
+    publisher.targets.targets.clear();
+    for (name, seed) in ["a", "b"].into_iter().zip(seeds) {
+        let path = format!("{name}/*/*");
+        publisher.delegate(name, &[&path], seed, false);
+        let mut other = Publisher::new();
+        other.delegate("team", &[&path], seed, false);
+        publisher.delegated.get_mut(name).unwrap().0.delegations = other.targets.delegations.clone();
+        publisher.delegated.insert("team".into(), (other.delegated["team"].0.clone(), signers.to_vec()));
+    }
+    for (architecture, content) in [("a", b"for a"), ("b", b"for b")] {
+        let extra = Release { architecture: Some(architecture.into()), ..release("7.0.0", content) };
+        let extra = Release { path: extra.usual_path(), ..extra };
+        publisher.delegated.get_mut("team").unwrap().0.targets.insert(extra.path.clone(), extra.to_target());
+    }
+    publisher.release_next();
+    publisher
+}
+
+/// A name that two delegate to was only followed for the one who comes first, and packages of the other were not seen.
+#[test]
+fn a_role_that_two_delegate_to_is_followed_for_both() {
+    let publisher = two_who_delegate_to_one_name([9, 10], &[9, 10]);
+    let client = publisher.device().look(&publisher.files).unwrap();
+    let (releases, bad) = client.releases();
+    let paths: Vec<&str> = releases.iter().map(|release| release.path.as_str()).collect();
+    assert_eq!((paths, bad), (vec!["a/7.0.0/full.sf", "b/7.0.0/full.sf"], vec![]));
+    assert_eq!(client.all_targets().count(), 2);
+    for path in ["a/7.0.0/full.sf", "b/7.0.0/full.sf"] {
+        let mut device = publisher.device();
+        let client = device.look_for(&publisher.files, Some(path)).unwrap();
+        assert_eq!(client.found(path).unwrap().role, "team");
+        assert_eq!(device.asked.len(), 6, "{:?}", device.asked);
+    }
+    // What one of them has not signed for is not believed where it has delegated.
+    let publisher = two_who_delegate_to_one_name([9, 10], &[9]);
+    publisher.device().look_for(&publisher.files, Some("a/7.0.0/full.sf")).unwrap();
+    let error = publisher.device().look_for(&publisher.files, Some("b/7.0.0/full.sf")).unwrap_err();
+    assert!(matches!(&error, RepositoryError::Signatures { file, .. } if file == "team.json"), "{error}");
+    assert!(publisher.device().look(&publisher.files).is_err());
+}
+
+/// Where the snapshot tells no digests, whoever has the key of one delegator could once have served a file of its own,
+/// and what that says of the paths of the other was believed as well.
+#[test]
+fn of_a_role_that_two_delegate_to_one_file_is_believed() {
+    let by = |seed: u8| {
+        let mut publisher = two_who_delegate_to_one_name([9, 10], &[seed]);
+        publisher.hashes = false;
+        let mine = release("6.6.6", b"mine");
+        let mine = Release { path: format!("a/6.6.6/{seed}.sf"), ..mine };
+        publisher.delegated.get_mut("team").unwrap().0.targets.insert(mine.path.clone(), mine.to_target());
+        publisher.publish();
+        publisher
+    };
+    let (good, evil) = (by(9), by(10));
+    let device = good.device();
+    let mut client = Client::new(device.stored, device.anchor, device.clock, device.policy).unwrap();
+    let mut look_for = |path: &str, files: &std::collections::BTreeMap<String, Vec<u8>>| {
+        client.look_for(path);
+        let mut fetch = |request: &Request| -> Result<Answer, ()> {
+            Ok(files.get(&request.name).map_or(Answer::Missing, |bytes| Answer::Bytes(bytes.clone())))
+        };
+        let done = client.run(&mut fetch, &mut |_, _| Ok(()));
+        let paths: Vec<String> = client.releases().0.into_iter().map(|release| release.path).collect();
+        (done, paths)
+    };
+    let mut served = good.files.clone();
+    served.insert("1.team.json".into(), evil.files["1.team.json"].clone());
+    let (done, paths) = look_for("b/7.0.0/full.sf", &served);
+    assert_eq!((done, paths), (Ok(()), vec!["b/7.0.0/full.sf".to_owned()]));
+    let (done, paths) = look_for("a/7.0.0/full.sf", &good.files);
+    assert!(matches!(done, Err(RunError::Refused(RepositoryError::Mismatch { .. }))), "{done:?}");
+    assert!(!paths.iter().any(|path| path.starts_with("a/")), "{paths:?}");
+}
+
 /// What is broken, and how.
 type Broken<'a> = (&'a str, &'a dyn Fn(&mut Value));
 
