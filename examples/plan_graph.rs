@@ -29,8 +29,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         };
         let name = number.to_string();
         let space = 2 * bytes;
-        let offer = Offer { name, kind, to: version(to), architecture: None, bytes: Some(bytes), space, apply_ms: 100 };
-        catalogue.offers.push(offer);
+        let (to, bytes) = (version(to), Some(bytes));
+        let (base, tree, architecture) = (None, None, None);
+        catalogue.offers.push(Offer { name, kind, to, base, tree, architecture, bytes, space, apply_ms: 100 });
     }
     for prefer in [Prefer::Bytes, Prefer::Time, Prefer::Space] {
         let manager = UpgradeStrategyManager::new(Policy { prefer, ..Policy::new("x86_64") });

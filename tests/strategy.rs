@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use std::collections::BTreeSet;
-use surefoot::model::{FullPackageInfo, PatchPackageInfo, ServiceManifest, Version};
+use surefoot::model::{Digest, FullPackageInfo, PatchPackageInfo, ServiceManifest, Version};
 use surefoot::strategy::{
     Catalogue, Offer, OfferKind, Policy, Prefer, Release, StrategyError, UpgradeStrategy, UpgradeStrategyManager, Way,
 };
@@ -13,7 +13,8 @@ fn version(number: u32) -> Version {
 
 fn offer(kind: OfferKind, to: u32, bytes: u64) -> Offer {
     let name = format!("{kind:?} to {to}");
-    Offer { name, kind, to: version(to), architecture: None, bytes: Some(bytes), space: 0, apply_ms: 0 }
+    let (base, tree, architecture) = (None, None, None);
+    Offer { name, kind, to: version(to), base, tree, architecture, bytes: Some(bytes), space: 0, apply_ms: 0 }
 }
 
 fn patch(from: u32, to: u32, bytes: u64) -> Offer {
@@ -36,24 +37,28 @@ fn policy() -> Policy {
     Policy::new("x86_64")
 }
 
-/// Every way without a version twice, by trying them all: bytes, milliseconds and peak of each.
+type Tree = (Version, Option<Digest>);
+
+/// Every way without a version twice, by trying them all: bytes, milliseconds and largest staging of each.
 fn all_ways(catalogue: &Catalogue, policy: &Policy, current: u32, target: u32) -> Vec<(u64, u64, u64)> {
     fn walk(
         catalogue: &Catalogue,
         policy: &Policy,
-        at: Version,
         target: Version,
-        seen: &mut Vec<Version>,
+        seen: &mut Vec<Tree>,
         so_far: (u64, u64, u64),
         out: &mut Vec<(u64, u64, u64)>,
     ) {
+        let (at, tree) = *seen.last().unwrap();
         if at == target {
             out.push(so_far);
             return;
         }
         for offer in &catalogue.offers {
+            // Whatever the tree is called that is here, patches of its version are for it.
+            let same_tree = seen.len() == 1 || offer.base == tree;
             let leads = match &offer.kind {
-                OfferKind::Patch(from) | OfferKind::Blocks(from) => *from == at && !policy.force_full,
+                OfferKind::Patch(from) | OfferKind::Blocks(from) => *from == at && same_tree && !policy.force_full,
                 OfferKind::Full => true,
             };
             let least = catalogue.releases.iter().find(|release| release.version == offer.to).unwrap().minimum;
@@ -61,34 +66,39 @@ fn all_ways(catalogue: &Catalogue, policy: &Policy, current: u32, target: u32) -
                 && least.is_none_or(|least| at >= least)
                 && !policy.hold.contains(&offer.to)
                 && (at < offer.to || policy.allow_downgrade)
-                && !seen.contains(&offer.to);
+                && !seen.iter().any(|(version, _)| *version == offer.to);
             if leads && fits {
                 let bytes = offer.bytes.unwrap();
                 let time = (bytes * 1000).div_ceil(policy.bytes_per_second) + offer.apply_ms;
-                seen.push(offer.to);
+                seen.push((offer.to, offer.tree));
                 let next = (so_far.0 + bytes, so_far.1 + time, so_far.2.max(offer.space));
-                walk(catalogue, policy, offer.to, target, seen, next, out);
+                walk(catalogue, policy, target, seen, next, out);
                 seen.pop();
             }
         }
     }
     let mut out = Vec::new();
-    walk(catalogue, policy, version(current), version(target), &mut vec![version(current)], (0, 0, 0), &mut out);
+    walk(catalogue, policy, version(target), &mut vec![(version(current), None)], (0, 0, 0), &mut out);
     out
 }
 
 fn offers() -> impl Strategy<Value = Vec<Offer>> {
-    let one = (0..6_u32, 0..6_u32, 0..3_u8, 1..40_u64, 0..20_u64, 0..30_u64, 0..4_u8);
-    let one = one.prop_map(|(from, to, kind, bytes, space, apply_ms, architecture)| {
+    let tree = || prop::option::of((0..2_u8).prop_map(|number| Digest([number; 32])));
+    let one = (0..6_u32, 0..6_u32, 0..3_u8, 1..40_u64, 0..60_u64, 0..30_u64, 0..4_u8, tree(), tree());
+    let one = one.prop_map(|(from, to, kind, bytes, space, apply_ms, architecture, base, tree)| {
         let kind = match kind {
             0 => OfferKind::Full,
             1 => OfferKind::Patch(version(from)),
             _ => OfferKind::Blocks(version(from)),
         };
         let architecture = (architecture == 0).then(|| "riscv64".to_owned());
-        Offer { space, apply_ms, architecture, ..offer(kind, to, bytes) }
+        Offer { space, apply_ms, architecture, base, tree, ..offer(kind, to, bytes) }
     });
-    prop::collection::vec(one, 0..12)
+    let named = |mut offers: Vec<Offer>| {
+        offers.iter_mut().enumerate().for_each(|(number, offer)| offer.name = number.to_string());
+        offers
+    };
+    prop::collection::vec(one, 0..12).prop_map(named)
 }
 
 proptest! {
@@ -101,7 +111,7 @@ proptest! {
         held in prop::collection::btree_set(0..6_u32, 0..2),
         prefer in prop::sample::select(vec![Prefer::Bytes, Prefer::Time, Prefer::Space]),
         max_bytes in prop::option::of(1..80_u64),
-        max_space in prop::option::of(0..20_u64),
+        max_space in prop::option::of(0..120_u64),
         force_full: bool,
         current in 0..5_u32,
     ) {
@@ -124,9 +134,13 @@ proptest! {
             return Ok(());
         };
         let all = all_ways(&catalogue, &policy, current, target);
-        let roomy: Vec<_> = all.iter().filter(|way| way.2 <= max_space.unwrap_or(u64::MAX)).collect();
+        let roomy: Vec<_> = all.iter().filter(|way| way.0 + way.2 <= max_space.unwrap_or(u64::MAX)).collect();
         if roomy.is_empty() {
-            prop_assert!(matches!(answer, Err(StrategyError::OverSpace { .. })), "{answer:?}");
+            let least = all.iter().map(|way| way.0 + way.2).min().unwrap();
+            match answer {
+                Err(StrategyError::OverSpace { needed, .. }) => prop_assert_eq!(needed, least),
+                other => prop_assert!(false, "{:?}", other),
+            }
             return Ok(());
         }
         let fewest = roomy.iter().map(|way| way.0).min().unwrap();
@@ -141,35 +155,39 @@ proptest! {
         let chosen = answer.unwrap();
         prop_assert_eq!(chosen.to, version(target));
         // What is told of the way is true of its steps.
-        let mut at = version(current);
-        let (mut bytes, mut time, mut peak) = (0, 0, 0);
-        for step in &chosen.steps {
+        let (mut at, mut tree) = (version(current), None);
+        let (mut bytes, mut time, mut staging) = (0, 0, 0);
+        for (number, step) in chosen.steps.iter().enumerate() {
             prop_assert_eq!(step.from, at);
-            at = step.to;
-            let offer = catalogue.offers.iter().filter(|offer| {
-                offer.name == step.name && offer.bytes == step.bytes && offer.to == step.to
-            });
-            let offer = offer.min_by_key(|offer| (offer.space > max_space.unwrap_or(u64::MAX), offer.apply_ms)).unwrap();
+            let offer = &catalogue.offers[step.name.parse::<usize>().unwrap()];
+            prop_assert!(number == 0 || offer.kind == OfferKind::Full || offer.base == tree, "{:?}", chosen);
+            (at, tree) = (offer.to, offer.tree);
             bytes += offer.bytes.unwrap();
             time += (offer.bytes.unwrap() * 1000).div_ceil(1000) + offer.apply_ms;
-            peak = peak.max(offer.space);
+            staging = staging.max(offer.space);
         }
-        prop_assert_eq!((at, chosen.bytes), (version(target), Some(bytes)));
+        prop_assert_eq!((at, chosen.bytes, chosen.space), (version(target), Some(bytes), bytes + staging));
         prop_assert!(bytes <= budget && chosen.space <= max_space.unwrap_or(u64::MAX));
         // No way is better, unless the budget forbids it.
         match prefer {
             Prefer::Bytes => prop_assert_eq!(bytes, fewest),
             Prefer::Time => {
                 let best = roomy.iter().map(|way| (way.1, way.0)).min().unwrap();
-                prop_assert!(best.1 > budget || time <= best.0 || bytes == fewest, "{} {:?}", time, best);
-                if max_bytes.is_none() {
+                // Whether some way is within two limits on sums cannot be told quickly: the fastest is found unless it
+                // is the space that forbids it.
+                let fastest = all.iter().map(|way| (way.1, way.0)).min().unwrap();
+                prop_assert!(
+                    best.1 > budget || time <= best.0 || bytes == fewest || best != fastest,
+                    "{} {:?}", time, best
+                );
+                if max_bytes.is_none() && max_space.is_none() {
                     prop_assert!(time <= best.0);
                 }
             }
             Prefer::Space => {
-                let least = roomy.iter().map(|way| way.2).min().unwrap();
-                let best = roomy.iter().filter(|way| way.2 == least).map(|way| way.0).min().unwrap();
-                prop_assert!(best > budget || (chosen.space == least && bytes == best), "{:?} {}", chosen, peak);
+                let least = roomy.iter().map(|way| way.0 + way.2).min().unwrap();
+                let best = roomy.iter().filter(|way| way.0 + way.2 == least).map(|way| way.0).min().unwrap();
+                prop_assert!(best > budget || (chosen.space == least && bytes == best), "{:?} {}", chosen, staging);
             }
         }
     }
@@ -188,6 +206,39 @@ fn a_chain_is_taken_when_it_costs_less_than_one_patch_or_the_full_package() {
     assert!(chosen.reason.contains("asked for"), "{}", chosen.reason);
     let json = serde_json::to_value(decide(policy(), &all(20), 0).unwrap()).unwrap();
     assert_eq!((json["strategy"].as_str(), json["steps"][1]["from"].as_str()), (Some("chain"), Some("1.0.0.1")));
+}
+
+/// All packages of a way are fetched before the first one is applied; only the largest was once charged.
+#[test]
+fn a_chain_takes_the_space_of_all_its_packages_and_of_the_largest_staging() {
+    let with = |offer: Offer, space| Offer { space, ..offer };
+    let chain = [with(patch(0, 1, 30), 10), with(patch(1, 2, 30), 50), with(patch(2, 3, 30), 20)];
+    let all = catalogue(4, [chain.to_vec(), vec![with(full(3, 100), 30)]].concat());
+    let chosen = decide(policy(), &all, 0).unwrap();
+    assert_eq!((chosen.way, chosen.bytes, chosen.space), (Way::Chain, Some(90), 140));
+    let limited = |max_space| decide(Policy { max_space: Some(max_space), ..policy() }, &all, 0);
+    assert_eq!(limited(140).unwrap().way, Way::Chain);
+    assert_eq!(limited(139).unwrap().way, Way::Full);
+    assert!(matches!(limited(129), Err(StrategyError::OverSpace { needed: 130, allowed: 129, .. })));
+    assert_eq!(decide(Policy { prefer: Prefer::Space, ..policy() }, &all, 0).unwrap().way, Way::Full);
+}
+
+/// A version for all architectures and the same version for one of them once were one point of the graph.
+#[test]
+fn a_patch_is_only_for_the_tree_that_the_step_before_has_made() {
+    let tree = |number: u8| Some(Digest([number; 32]));
+    let any = Offer { tree: tree(1), ..full(1, 5) };
+    let own = Offer { tree: tree(2), architecture: Some("x86_64".into()), ..full(1, 50) };
+    let next = Offer { base: tree(2), tree: tree(3), ..patch(1, 2, 1) };
+    let mut all = catalogue(3, vec![any.clone(), own, next.clone()]);
+    let chosen = decide(policy(), &all, 0).unwrap();
+    assert_eq!((chosen.to, chosen.bytes, chosen.steps.len()), (version(2), Some(51), 2));
+    assert_eq!(decide(Policy::new("riscv64"), &all, 0).unwrap().to, version(1));
+    // To a version by whatever tree of it is cheaper; and patches of the version that is here are for what is here.
+    assert_eq!(decide(Policy { target: Some(version(1)), ..policy() }, &all, 0).unwrap().bytes, Some(5));
+    assert_eq!(decide(policy(), &all, 1).unwrap().bytes, Some(1));
+    all.offers = vec![any, next];
+    assert_eq!(decide(policy(), &all, 0).unwrap().to, version(1));
 }
 
 #[test]

@@ -380,9 +380,14 @@ fn catalogue<'a>(releases: impl Iterator<Item = &'a Release>) -> Catalogue {
                 ReleaseKind::Patch(base) => OfferKind::Patch(base.version),
             },
             to: release.version,
+            base: match &release.kind {
+                ReleaseKind::Full => None,
+                ReleaseKind::Patch(base) => Some(base.digest),
+            },
+            tree: Some(release.target),
             architecture: release.architecture.clone(),
             bytes: Some(release.bytes),
-            space: release.bytes.saturating_add(release.space_bytes),
+            space: release.space_bytes,
             apply_ms: release.space_bytes / limits::APPLY_BYTES_PER_MS,
         });
     }

@@ -1,6 +1,6 @@
 //! `Catalogue`: what there is to choose from.
 
-use crate::model::Version;
+use crate::model::{Digest, Version};
 
 /// Every release and every package that a publisher offers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -31,11 +31,15 @@ pub struct Offer {
     pub kind: OfferKind,
     /// The version that it makes.
     pub to: Version,
+    /// The tree that a patch starts from, where one version may be several trees; nothing if that is not told.
+    pub base: Option<Digest>,
+    /// The tree that it makes, in the same way. A way goes on with a patch of just the tree that it has made.
+    pub tree: Option<Digest>,
     /// The architecture that it is for; nothing for all.
     pub architecture: Option<String>,
     /// Bytes to fetch; nothing if that is not told: it counts as more than anything that is told.
     pub bytes: Option<u64>,
-    /// Bytes that must be free while it is applied.
+    /// Bytes that must be free while it is applied, beside the packages of the whole way: these are fetched first.
     pub space: u64,
     /// Milliseconds that applying it takes, as its publisher estimates.
     pub apply_ms: u64,
@@ -44,7 +48,7 @@ pub struct Offer {
 /// What a package leads from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OfferKind {
-    /// This version only.
+    /// This version only; if it is the one that is here, the very tree that is here.
     Patch(Version),
     /// Whatever is there.
     Full,

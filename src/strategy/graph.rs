@@ -1,21 +1,22 @@
-//! The cheapest way through a graph of versions.
+//! The cheapest way through a graph of trees.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::ops::Range;
 
-/// A package, as the search sees it: from a version to a version, at a price.
+/// A package, as the search sees it: from a tree to a tree, at a price.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Edge {
     /// Which offer it is.
     pub(super) offer: usize,
-    /// Number of the version that it leads from.
+    /// Number of the tree that it leads from.
     pub(super) from: usize,
-    /// Number of the version that it leads to.
+    /// Number of the tree that it leads to.
     pub(super) to: usize,
     /// What it costs, compared in this order. Each is added up along a way.
     pub(super) price: Price,
-    /// What it needs at most at one time.
-    pub(super) peak: u64,
+    /// Space that it takes while it is applied.
+    pub(super) staging: u64,
 }
 
 /// Costs, the most important first.
@@ -28,16 +29,24 @@ impl Price {
     }
 }
 
-/// The cheapest way from one version to another, as indices into `edges`, among those whose peaks are allowed; of ways
-/// with equal prices always the same one. Nothing if none leads there.
-pub(super) fn cheapest(edges: &[Edge], count: usize, from: usize, to: usize, peak: u64) -> Option<Vec<usize>> {
+/// The cheapest way from a tree to any of these, as indices into `edges`, of packages that do not stage more than this;
+/// of ways with equal prices always the same one. Nothing if none leads there.
+pub(super) fn cheapest(
+    edges: &[Edge],
+    count: usize,
+    from: usize,
+    to: &Range<usize>,
+    staging: u64,
+) -> Option<Vec<usize>> {
     let starts = by_start(edges, count);
     let mut best: Vec<Option<(Price, Option<usize>)>> = vec![None; count];
     let mut queue = BinaryHeap::new();
     best[from] = Some((Price::default(), None));
     queue.push(Reverse((Price::default(), from)));
+    let mut end = None;
     while let Some(Reverse((price, node))) = queue.pop() {
-        if node == to {
+        if to.contains(&node) {
+            end = Some(node);
             break;
         }
         if best[node].is_none_or(|(known, _)| known < price) {
@@ -46,15 +55,14 @@ pub(super) fn cheapest(edges: &[Edge], count: usize, from: usize, to: usize, pea
         for at in &starts.order[starts.first[node]..starts.first[node + 1]] {
             let edge = &edges[*at];
             let next = price.plus(edge.price);
-            if edge.peak <= peak && best[edge.to].is_none_or(|(known, _)| next < known) {
+            if edge.staging <= staging && best[edge.to].is_none_or(|(known, _)| next < known) {
                 best[edge.to] = Some((next, Some(*at)));
                 queue.push(Reverse((next, edge.to)));
             }
         }
     }
     let mut way = Vec::new();
-    let mut node = to;
-    best[to]?;
+    let mut node = end?;
     while let Some((_, Some(at))) = best[node] {
         way.push(at);
         node = edges[at].from;
@@ -63,29 +71,27 @@ pub(super) fn cheapest(edges: &[Edge], count: usize, from: usize, to: usize, pea
     Some(way)
 }
 
-/// The smallest peak with which a way leads there; nothing if none does.
-pub(super) fn smallest_peak(edges: &[Edge], count: usize, from: usize, to: usize) -> Option<u64> {
-    let starts = by_start(edges, count);
-    let mut best: Vec<Option<u64>> = vec![None; count];
-    let mut queue = BinaryHeap::new();
-    best[from] = Some(0);
-    queue.push(Reverse((0, from)));
-    while let Some(Reverse((peak, node))) = queue.pop() {
-        if best[node].is_none_or(|known| known < peak) {
-            continue;
+/// Ways of rising prices and falling staging, until one is taken: the cheapest, the cheapest of those that stage less,
+/// and so on. Whatever way there is, one of these costs no more and stages no more.
+pub(super) fn descend<T>(
+    edges: &[Edge],
+    count: usize,
+    from: usize,
+    to: &Range<usize>,
+    mut take: impl FnMut(Vec<usize>, u64) -> Option<T>,
+) -> Option<T> {
+    let mut most = u64::MAX;
+    loop {
+        let way = cheapest(edges, count, from, to, most)?;
+        let staging = way.iter().map(|at| edges[*at].staging).max().unwrap_or(0);
+        if let Some(taken) = take(way, staging) {
+            return Some(taken);
         }
-        for at in &starts.order[starts.first[node]..starts.first[node + 1]] {
-            let next = peak.max(edges[*at].peak);
-            if best[edges[*at].to].is_none_or(|known| next < known) {
-                best[edges[*at].to] = Some(next);
-                queue.push(Reverse((next, edges[*at].to)));
-            }
-        }
+        most = staging.checked_sub(1)?;
     }
-    best[to]
 }
 
-/// Edges in the order of the versions that they lead from.
+/// Edges in the order of the trees that they lead from.
 struct Starts {
     first: Vec<usize>,
     order: Vec<usize>,

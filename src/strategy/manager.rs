@@ -3,10 +3,11 @@
 use super::graph::{self, Edge, Price};
 use super::{Catalogue, Offer, OfferKind};
 use crate::limits;
-use crate::model::Version;
+use crate::model::{Digest, Version};
 use serde::Serialize;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt;
+use std::ops::Range;
 
 /// The rules of a device.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,7 +20,8 @@ pub struct Policy {
     pub prefer: Prefer,
     /// More bytes are not fetched, whatever comes of it.
     pub max_bytes: Option<u64>,
-    /// More space is not taken.
+    /// More space is not taken. By time, the fastest of the ways that fit is looked for among those for which no other
+    /// one is faster and stages less.
     pub max_space: Option<u64>,
     /// Bytes a second that the link carries: what fetching costs in time.
     pub bytes_per_second: u64,
@@ -64,7 +66,8 @@ pub struct UpgradeStrategy {
     pub steps: Vec<Step>,
     /// Bytes of all of them; nothing if one does not tell.
     pub bytes: Option<u64>,
-    /// Space that is taken at most at one time.
+    /// Space that is taken at most at one time: all packages, which are fetched first, and what the largest of them
+    /// stages.
     pub space: u64,
     /// Why, in words.
     pub reason: String,
@@ -308,58 +311,62 @@ impl UpgradeStrategyManager {
     }
 }
 
-/// The versions and packages that may be used, as a graph.
+/// The trees and packages that may be used, as a graph.
 struct Search<'a> {
     policy: &'a Policy,
     offers: &'a [Offer],
-    versions: Vec<Version>,
+    /// A version may be several trees: a package for all architectures and one for this one need not make the same.
+    trees: Vec<Tree>,
     edges: Vec<Edge>,
     current: usize,
 }
 
+type Tree = (Version, Option<Digest>);
+
 impl<'a> Search<'a> {
     fn new(policy: &'a Policy, catalogue: &'a Catalogue, current: Version) -> Self {
-        let mut versions: Vec<Version> = catalogue.releases.iter().map(|release| release.version).collect();
-        versions.push(current);
-        versions.sort_unstable();
-        versions.dedup();
-        let number: HashMap<Version, usize> =
-            versions.iter().enumerate().map(|(number, version)| (*version, number)).collect();
-        let mut minimum: HashMap<usize, Version> = HashMap::new();
+        let released: HashSet<Version> = catalogue.releases.iter().map(|release| release.version).collect();
+        let mut minimum: HashMap<Version, Version> = HashMap::new();
         for release in &catalogue.releases {
             if let Some(least) = release.minimum {
-                let known = minimum.entry(number[&release.version]).or_insert(least);
+                let known = minimum.entry(release.version).or_insert(least);
                 *known = (*known).max(least);
             }
         }
-        let current_number = number[&current];
-        let mut search =
-            Self { policy, offers: &catalogue.offers, versions, edges: Vec::new(), current: current_number };
-        for (at, offer) in catalogue.offers.iter().enumerate() {
-            let fits = offer.architecture.as_ref().is_none_or(|name| *name == policy.architecture);
-            let Some(to) = number.get(&offer.to).copied().filter(|to| fits && *to != current_number) else { continue };
-            if policy.refusal(&offer.to).is_some() {
-                continue;
-            }
-            let least = minimum.get(&to).copied();
+        let fits = |offer: &&Offer| {
+            offer.architecture.as_ref().is_none_or(|name| *name == policy.architecture)
+                && offer.to != current
+                && released.contains(&offer.to)
+                && policy.refusal(&offer.to).is_none()
+        };
+        let fitting = || catalogue.offers.iter().enumerate().filter(|(_, offer)| fits(offer));
+        let here: Tree = (current, None);
+        let mut trees: Vec<Tree> = fitting().map(|(_, offer)| (offer.to, offer.tree)).collect();
+        trees.push(here);
+        trees.sort_unstable();
+        trees.dedup();
+        let number: HashMap<Tree, usize> = trees.iter().enumerate().map(|(number, tree)| (*tree, number)).collect();
+        let mut search = Self { policy, offers: &catalogue.offers, trees, edges: Vec::new(), current: number[&here] };
+        for (at, offer) in fitting() {
+            let to = number[&(offer.to, offer.tree)];
+            let least = minimum.get(&offer.to);
             match &offer.kind {
                 OfferKind::Patch(_) | OfferKind::Blocks(_) if policy.force_full => {}
                 OfferKind::Patch(from) | OfferKind::Blocks(from) => {
-                    if let Some(from_number) = number.get(from)
-                        && least.is_none_or(|least| *from >= least)
+                    let tree = if *from == current { here } else { (*from, offer.base) };
+                    if let Some(from_number) = number.get(&tree)
+                        && least.is_none_or(|least| from >= least)
                     {
                         search.add(at, *from_number, to);
                     }
                 }
                 OfferKind::Full => match least {
                     // Whatever came before a full package was in vain, unless it has to come before.
-                    None => search.add(at, current_number, to),
+                    None => search.add(at, search.current, to),
                     Some(least) => {
-                        let first = search.versions.partition_point(|version| *version < least);
-                        for from in first..search.versions.len() {
-                            if from != to {
-                                search.add(at, from, to);
-                            }
+                        let first = search.trees.partition_point(|(version, _)| version < least);
+                        for from in first..search.trees.len() {
+                            search.add(at, from, to);
                         }
                     }
                 },
@@ -368,10 +375,11 @@ impl<'a> Search<'a> {
         search
     }
 
-    /// Every step leads on, so no way goes through a version before the one that is here or behind the target: the
-    /// device would refuse to install it.
+    /// Every step leads to another version and on, so no way goes through a version before the one that is here or
+    /// behind the target: the device would refuse to install it.
     fn add(&mut self, offer: usize, from: usize, to: usize) {
-        if from >= to && !self.policy.allow_downgrade {
+        let (before, after) = (self.trees[from].0, self.trees[to].0);
+        if before == after || (before > after && !self.policy.allow_downgrade) {
             return;
         }
         let told = &self.offers[offer];
@@ -383,17 +391,19 @@ impl<'a> Search<'a> {
             Prefer::Time => Price(time, bytes, 1),
             Prefer::Bytes | Prefer::Space => Price(bytes, time, 1),
         };
-        self.edges.push(Edge { offer, from, to, price, peak: told.space });
+        self.edges.push(Edge { offer, from, to, price, staging: told.space });
     }
 
-    fn number(&self, version: Version) -> usize {
-        self.versions.partition_point(|other| *other < version)
+    /// The trees of a version.
+    fn numbers(&self, version: Version) -> Range<usize> {
+        let start = self.trees.partition_point(|(other, _)| *other < version);
+        start..self.trees.partition_point(|(other, _)| *other <= version)
     }
 
     fn reachable(&self) -> BTreeSet<Version> {
-        let mut seen = vec![false; self.versions.len()];
+        let mut seen = vec![false; self.trees.len()];
         seen[self.current] = true;
-        let mut starts: Vec<Vec<usize>> = vec![Vec::new(); self.versions.len()];
+        let mut starts: Vec<Vec<usize>> = vec![Vec::new(); self.trees.len()];
         self.edges.iter().for_each(|edge| starts[edge.from].push(edge.to));
         let mut open = vec![self.current];
         while let Some(node) = open.pop() {
@@ -403,36 +413,77 @@ impl<'a> Search<'a> {
                 }
             }
         }
-        let reached = self.versions.iter().zip(&seen).filter(|(_, seen)| **seen);
-        reached.map(|(version, _)| *version).collect()
+        let reached = self.trees.iter().zip(&seen).filter(|(_, seen)| **seen);
+        reached.map(|((version, _), _)| *version).collect()
     }
 
     /// The best way within the budgets.
     fn best(&self, target: Version) -> Result<Vec<usize>, StrategyError> {
-        let (count, from, to) = (self.versions.len(), self.current, self.number(target));
-        let here = self.versions[self.current];
+        let (count, from, to) = (self.trees.len(), self.current, self.numbers(target));
+        let here = self.trees[self.current].0;
         let none = || StrategyError::NoWay { from: here, to: target, architecture: self.policy.architecture.clone() };
-        let least = graph::smallest_peak(&self.edges, count, from, to).ok_or_else(none)?;
-        let allowed = self.policy.max_space.unwrap_or(u64::MAX);
-        if least > allowed {
-            return Err(StrategyError::OverSpace { from: here, to: target, needed: least, allowed });
-        }
-        let peak = if self.policy.prefer == Prefer::Space { least } else { allowed };
-        let way = graph::cheapest(&self.edges, count, from, to, peak).ok_or_else(none)?;
+        let first_that_fits =
+            |edges: &[Edge]| graph::descend(edges, count, from, &to, |way, _| self.fits(&way).then_some(way));
+        let by_bytes = || {
+            let mut edges = self.edges.clone();
+            if self.policy.prefer == Prefer::Time {
+                edges.iter_mut().for_each(|edge| edge.price = Price(edge.price.1, edge.price.0, edge.price.2));
+            }
+            edges
+        };
+        let preferred = match self.policy.prefer {
+            Prefer::Space => self.smallest(&self.edges, &to).filter(|way| self.fits(way)),
+            Prefer::Bytes | Prefer::Time => first_that_fits(&self.edges),
+        };
+        // By time the ways between may all be too large, and the one that takes the least space may still fit.
+        let way = match preferred.or_else(|| first_that_fits(&by_bytes())) {
+            Some(way) => way,
+            None => {
+                let needed = self.space(&self.smallest(&by_bytes(), &to).ok_or_else(none)?).unwrap_or(u64::MAX);
+                let allowed = self.policy.max_space.unwrap_or(u64::MAX);
+                return Err(StrategyError::OverSpace { from: here, to: target, needed, allowed });
+            }
+        };
         let Some(budget) = self.policy.max_bytes else { return Ok(way) };
         if self.bytes(&way).is_some_and(|bytes| bytes <= budget) {
             return Ok(way);
         }
         // What is preferred costs too many bytes: the way with the fewest, if that is within the budget.
-        let mut edges = self.edges.clone();
-        if self.policy.prefer == Prefer::Time {
-            edges.iter_mut().for_each(|edge| edge.price = Price(edge.price.1, edge.price.0, edge.price.2));
-        }
-        let way = graph::cheapest(&edges, count, from, to, allowed).ok_or_else(none)?;
+        let way = first_that_fits(&by_bytes()).ok_or_else(none)?;
         match self.bytes(&way) {
             Some(bytes) if bytes <= budget => Ok(way),
             needed => Err(StrategyError::OverBytes { from: here, to: target, needed: Needed(needed), allowed: budget }),
         }
+    }
+
+    /// The way that takes the least space, and the fewest bytes of those; the edges are priced by bytes.
+    fn smallest(&self, edges: &[Edge], to: &Range<usize>) -> Option<Vec<usize>> {
+        let mut best: Option<(u64, Vec<usize>)> = None;
+        graph::descend(edges, self.trees.len(), self.current, to, |way, _| {
+            let least = best.as_ref().map_or(u64::MAX, |(least, _)| *least);
+            let bytes = self.bytes(&way).unwrap_or(u64::MAX);
+            let space = self.space(&way).unwrap_or(u64::MAX);
+            if best.is_none() || space < least {
+                best = Some((space, way));
+            }
+            // The next ones take more bytes.
+            (bytes >= least).then_some(())
+        });
+        best.map(|(_, way)| way)
+    }
+
+    fn fits(&self, way: &[usize]) -> bool {
+        self.policy.max_space.is_none_or(|allowed| self.space(way).is_some_and(|space| space <= allowed))
+    }
+
+    /// Space that a way takes at most at one time: its packages, which are all fetched before the first is applied, and
+    /// what the largest of them stages. Nothing if a package does not tell its size.
+    fn space(&self, way: &[usize]) -> Option<u64> {
+        Some(self.bytes(way)?.saturating_add(self.staging(way)))
+    }
+
+    fn staging(&self, way: &[usize]) -> u64 {
+        way.iter().map(|at| self.edges[*at].staging).max().unwrap_or(0)
     }
 
     fn bytes(&self, way: &[usize]) -> Option<u64> {
@@ -450,7 +501,7 @@ impl<'a> Search<'a> {
                     OfferKind::Full => Way::Full,
                     OfferKind::Blocks(_) => Way::Blocks,
                 };
-                let from = self.versions[edge.from];
+                let from = self.trees[edge.from].0;
                 Step { kind, from, to: offer.to, name: offer.name.clone(), bytes: offer.bytes }
             })
             .collect();
@@ -459,9 +510,9 @@ impl<'a> Search<'a> {
             _ => Way::Chain,
         };
         let bytes = self.bytes(way);
-        let space = way.iter().map(|at| self.edges[*at].peak).max().unwrap_or(0);
+        let space = self.space(way).unwrap_or_else(|| self.staging(way));
         let reason = self.reason(kind, &steps, bytes, target);
-        UpgradeStrategy { way: kind, from: self.versions[self.current], to: target, steps, bytes, space, reason }
+        UpgradeStrategy { way: kind, from: self.trees[self.current].0, to: target, steps, bytes, space, reason }
     }
 
     fn reason(&self, kind: Way, steps: &[Step], bytes: Option<u64>, target: Version) -> String {
@@ -495,7 +546,7 @@ impl<'a> Search<'a> {
     fn other_way(&self, target: Version) -> String {
         let patches: Vec<Edge> =
             self.edges.iter().filter(|edge| self.offers[edge.offer].kind != OfferKind::Full).copied().collect();
-        let found = graph::cheapest(&patches, self.versions.len(), self.current, self.number(target), u64::MAX)
+        let found = graph::cheapest(&patches, self.trees.len(), self.current, &self.numbers(target), u64::MAX)
             .map(|way| way.iter().try_fold(0_u64, |sum, at| sum.checked_add(self.offers[patches[*at].offer].bytes?)));
         match found {
             Some(Some(bytes)) => format!(", patches {bytes} bytes"),
