@@ -338,6 +338,7 @@ impl From<PackageError> for Error {
             PackageError::Write(source) if source.kind() == std::io::ErrorKind::StorageFull => Code::Space,
             PackageError::Read(_) | PackageError::Write(_) | PackageError::Input { .. } => Code::Io,
             PackageError::Changed(_) => Code::Foreign,
+            PackageError::Absent(_) => Code::Changed,
             PackageError::Truncated | PackageError::Malformed(_) => Code::PackageFormat,
             PackageError::Unsupported { .. } => Code::PackageUnsupported,
             PackageError::Limit { .. } => Code::Limit,

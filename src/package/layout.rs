@@ -46,6 +46,16 @@ pub(super) fn write_front(
     Ok(front.len() as u64)
 }
 
+/// Bytes before the segments, if the manifest has so many, packed, and so many keys have signed it.
+pub(super) fn front_bytes(manifest: u64, signatures: usize) -> u64 {
+    (HEAD + 1 + signatures * SIGNATURE) as u64 + manifest
+}
+
+/// Most bytes that a package has before its segments, by its first bytes.
+pub fn most_front_bytes(mut beginning: &[u8]) -> Result<u64, PackageError> {
+    Ok(front_bytes(read_head(&mut beginning, limits::PACKAGE_MANIFEST)?, limits::SIGNATURES))
+}
+
 /// Reads up to the manifest; tells how long that is, at most `most` bytes.
 pub(super) fn read_head(read: &mut dyn Read, most: u64) -> Result<u64, PackageError> {
     let mut head = [0; HEAD];
@@ -111,6 +121,16 @@ pub(super) fn copy(
             return Ok(());
         }
     }
+}
+
+/// Reads past bytes that nobody looks at.
+pub(super) fn pass_over(from: &mut dyn Read, size: u64) -> Result<(), PackageError> {
+    let mut left = size;
+    copy(&mut from.take(size), |bytes| {
+        left -= bytes.len() as u64;
+        Ok(())
+    })?;
+    if left == 0 { Ok(()) } else { Err(PackageError::Truncated) }
 }
 
 /// Reads until the buffer is full or nothing is left.

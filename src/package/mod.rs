@@ -16,6 +16,7 @@ mod sign;
 mod tests;
 mod writer;
 
+pub use layout::most_front_bytes;
 pub use promise::{Change, Codec, Expected, Head, Promise, Segment, Source, Start};
 pub use reader::{Content, Package, Payload, Unverified, Verified};
 pub use segments::Segments;
@@ -53,6 +54,9 @@ pub enum PackageError {
     /// It is not a package, damaged, or holds what its manifest does not promise.
     #[error("the package is malformed: {0}")]
     Malformed(String),
+    /// A part of it that is needed was not fetched.
+    #[error("segment {0} of the package was not fetched")]
+    Absent(usize),
     /// It uses something that this version does not know.
     #[error("the package uses {part} {number}, which this version does not know")]
     Unsupported {

@@ -170,6 +170,37 @@ impl Promise {
         self.segments.iter().map(|segment| segment.packed).sum()
     }
 
+    /// Where the segments are in the container, each by its first byte and the one after its last, behind a front of so
+    /// many bytes.
+    pub fn segment_ranges(&self, front: u64) -> impl Iterator<Item = (u64, u64)> {
+        self.segments.iter().scan(front, |at, segment| {
+            let start = *at;
+            *at = at.saturating_add(segment.packed);
+            Some((start, *at))
+        })
+    }
+
+    /// Which segments of a full package hold something of the contents that are wanted, which are asked for by the index
+    /// of their change.
+    pub fn segments_holding(&self, wanted: &dyn Fn(usize) -> bool) -> Vec<bool> {
+        let mut holding = vec![false; self.segments.len()];
+        let mut contents = self.contents().map(|content| (content.size, wanted(content.change))).peekable();
+        // How much of the content at hand the segments before have.
+        let mut used = 0_u64;
+        for (holds, segment) in holding.iter_mut().zip(&self.segments) {
+            let mut room = segment.unpacked;
+            while let Some((size, wanted)) = contents.peek().copied().filter(|_| room > 0) {
+                let now = (size - used).min(room);
+                *holds |= wanted && now > 0;
+                (used, room) = (used + now, room - now);
+                if used == size {
+                    (used, _) = (0, contents.next());
+                }
+            }
+        }
+        holding
+    }
+
     /// The whole tree, if it is a full package.
     pub fn manifest(&self) -> Option<Manifest> {
         full_manifest(&self.head, &self.changes).ok()

@@ -23,6 +23,7 @@ pub struct Package<R, S> {
 pub struct Unverified {
     manifest: Vec<u8>,
     signatures: Signatures,
+    front_bytes: u64,
 }
 
 /// Its manifest is signed by a trusted key, or was accepted without.
@@ -30,6 +31,7 @@ pub struct Verified {
     promise: Promise,
     id: Digest,
     signer: Option<Digest>,
+    front_bytes: u64,
 }
 
 impl<R: Read> Package<R, Unverified> {
@@ -41,8 +43,10 @@ impl<R: Read> Package<R, Unverified> {
     /// Reads manifest and signatures; a manifest of more than `most` bytes, unpacked, is refused. It is held in memory
     /// before anybody has vouched for it.
     pub fn open_with_limit(read: R, most: u64) -> Result<Self, PackageError> {
-        let Front { manifest, signatures, rest, .. } = read_front(read, most.min(limits::PACKAGE_MANIFEST))?;
-        Ok(Self { state: Unverified { manifest, signatures }, read: rest })
+        let front = read_front(read, most.min(limits::PACKAGE_MANIFEST))?;
+        let front_bytes = layout::front_bytes(front.packed.len() as u64, front.signatures.len());
+        let Front { manifest, signatures, rest, .. } = front;
+        Ok(Self { state: Unverified { manifest, signatures, front_bytes }, read: rest })
     }
 
     /// The names of the keys that it says have signed it.
@@ -67,9 +71,9 @@ impl<R: Read> Package<R, Unverified> {
     }
 
     fn believe(self, signer: Option<Digest>) -> Result<Package<R, Verified>, PackageError> {
-        let manifest = self.state.manifest;
+        let Unverified { manifest, front_bytes, .. } = self.state;
         let promise = Promise::decode(&manifest)?;
-        let state = Verified { promise, id: Digest::of(&manifest), signer };
+        let state = Verified { promise, id: Digest::of(&manifest), signer, front_bytes };
         Ok(Package { state, read: self.read })
     }
 }
@@ -90,6 +94,11 @@ impl<R: Read> Package<R, Verified> {
         self.state.signer
     }
 
+    /// Bytes in the container before the segments.
+    pub fn front_bytes(&self) -> u64 {
+        self.state.front_bytes
+    }
+
     /// Goes on to the payload of a patch.
     pub fn into_segments(self) -> (Promise, Segments<R>) {
         let segments = Segments::new(self.read, self.state.promise.segments().to_vec());
@@ -98,8 +107,16 @@ impl<R: Read> Package<R, Verified> {
 
     /// Goes on to the payload of a full package; of a patch nothing can be read with it.
     pub fn into_payload(self) -> (Promise, Payload<R>) {
+        let here = vec![true; self.state.promise.segments().len()];
+        self.into_payload_of(here)
+    }
+
+    /// The same of a package of which only these segments are here. In the place of the others anything may stand, of
+    /// their length: it is not looked at, and a content that needs one of them cannot be read.
+    pub fn into_payload_of(self, here: Vec<bool>) -> (Promise, Payload<R>) {
         let promise = self.state.promise;
         let payload = Payload {
+            here,
             contents: promise.contents().collect(),
             segments: promise.segments().to_vec(),
             next: 0,
@@ -191,6 +208,8 @@ fn end_of_frame<R: Read>(mut decoder: Decoder<R>) -> Result<R, PackageError> {
 /// digest is checked all the same. When [`Payload::next_content`] has returned nothing, everything has been checked to
 /// the end of the container. After an error it is of no more use.
 pub struct Payload<R> {
+    /// Which segments are here.
+    here: Vec<bool>,
     contents: Vec<Expected>,
     segments: Vec<Segment>,
     /// How many contents have been begun.
@@ -283,6 +302,9 @@ impl<R: Read> Payload<R> {
             return Err(spent());
         };
         let segment = self.segments.get(self.segment).ok_or_else(spent)?;
+        if !self.is_here(self.segment) {
+            return Err(PackageError::Absent(self.segment));
+        }
         let piece = Piece::new(read, segment.packed);
         self.segment_left = segment.unpacked;
         self.segment += 1;
@@ -299,14 +321,23 @@ impl<R: Read> Payload<R> {
 
     /// Passes over a segment without decoding it.
     fn skip_segment(&mut self) -> Result<(), PackageError> {
-        let Position::Between(read) = mem::replace(&mut self.position, Position::Failed) else {
+        let Position::Between(mut read) = mem::replace(&mut self.position, Position::Failed) else {
             return Err(spent());
         };
         let segment = self.segments.get(self.segment).ok_or_else(spent)?;
-        let mut piece = Piece::new(read, segment.packed);
         self.segment += 1;
+        if !self.is_here(self.segment - 1) {
+            layout::pass_over(&mut read, segment.packed)?;
+            self.position = Position::Between(read);
+            return Ok(());
+        }
+        let mut piece = Piece::new(read, segment.packed);
         piece.drain()?;
         self.end_piece(piece)
+    }
+
+    fn is_here(&self, segment: usize) -> bool {
+        self.here.get(segment).copied().unwrap_or(false)
     }
 
     /// Ends the segment at hand, if one is, all of which has been decoded.

@@ -87,7 +87,7 @@ fn build(outline: Outline, files: &Files, level: Level, signers: &[&SecretKey]) 
     let mut open = |change: &Change| -> std::io::Result<Box<dyn Read>> {
         Ok(Box::new(Cursor::new(files[&change.path.to_string()].clone())))
     };
-    let written = write_package(&mut out, &mut spool, outline, &mut open, level, signers)?;
+    let written = write_package(&mut out, &mut spool, outline, &mut open, (level, limits::SEGMENT_BYTES), signers)?;
     assert_eq!(written.bytes, out.len() as u64);
     Ok(out)
 }
@@ -216,6 +216,101 @@ fn large_contents_are_alone_and_small_ones_share() {
         let error = (0..8).find_map(|_| payload.next_content().err()).unwrap();
         assert!(matches!(error, PackageError::Digest(_)), "{error}");
         assert!(payload.next_content().is_err());
+    }
+}
+
+#[test]
+fn of_a_package_in_parts_whatever_is_there_can_be_read_and_nothing_else() {
+    let noise = |seed: u32| -> Vec<u8> {
+        (0..100_u32).flat_map(|n| Digest::of(&[n, seed].map(u32::to_le_bytes).concat()).0).collect()
+    };
+    let files: Files = (0..5).map(|n| (format!("f{n}"), noise(n))).chain([("g".into(), Vec::new())]).collect();
+    let (mut bytes, mut spool) = (Vec::new(), Cursor::new(Vec::new()));
+    let mut open = |change: &Change| -> std::io::Result<Box<dyn Read>> {
+        Ok(Box::new(Cursor::new(files[&change.path.to_string()].clone())))
+    };
+    write_package(&mut bytes, &mut spool, full(&files), &mut open, (Level::Fast, 4000), &[&keys()[0]]).unwrap();
+    let opened = || Package::open(bytes.as_slice()).unwrap().accept_unsigned().unwrap();
+    let (front, promise) = (opened().front_bytes(), opened().promise().clone());
+    assert!(most_front_bytes(&bytes[..100]).unwrap() >= front && promise.segments().len() == 5);
+    let ranges: Vec<_> = promise.segment_ranges(front).collect();
+    assert_eq!(ranges.last().unwrap().1, bytes.len() as u64);
+    for choice in 0..32_usize {
+        let here: Vec<bool> = (0..5).map(|segment| choice >> segment & 1 == 1).collect();
+        // Each change but the first, which is the root, has a segment of its own.
+        assert_eq!(promise.segments_holding(&|change| change < 6 && here[change - 1]), here);
+        let mut holes = bytes.clone();
+        for (at, (start, end)) in ranges.iter().enumerate() {
+            if !here[at] {
+                holes[*start as usize..*end as usize].fill(0);
+            }
+        }
+        let part = |bytes: &[u8], here: &[bool], wanted: &[bool]| -> Result<(), PackageError> {
+            let package = Package::open(bytes)?.accept_unsigned()?;
+            let (_, mut payload) = package.into_payload_of(here.to_vec());
+            for (at, expected) in files.values().enumerate() {
+                let mut content = payload.next_content()?.unwrap();
+                if wanted.get(at).is_none_or(|wanted| *wanted) {
+                    let mut read = Vec::new();
+                    content.read_to_end(&mut read)?;
+                    assert!(read == *expected);
+                }
+            }
+            assert!(payload.next_content()?.is_none());
+            Ok(())
+        };
+        part(&holes, &here, &here).unwrap();
+        assert!(matches!(part(&holes[..holes.len() - 1], &here, &here), Err(PackageError::Truncated)));
+        assert!(part(&[&holes[..], &[0]].concat(), &here, &here).is_err());
+        if let Some(absent) = here.iter().position(|here| !here) {
+            let error = part(&holes, &here, &[true; 5]).unwrap_err();
+            assert!(matches!(error, PackageError::Absent(at) if at == absent), "{error}");
+        }
+        if let Some(at) = here.iter().position(|here| *here) {
+            holes[ranges[at].0 as usize + 9] ^= 1;
+            assert!(matches!(part(&holes, &here, &here), Err(PackageError::Digest(_) | PackageError::Malformed(_))));
+            assert!(
+                matches!(part(&holes, &here, &[false; 5]), Err(PackageError::Digest(_))),
+                "what is here is checked"
+            );
+        }
+    }
+}
+
+/// Segments may cut contents anywhere.
+#[test]
+fn the_segments_of_a_content_are_those_with_a_byte_of_it() {
+    let files: Files = [("a", 3), ("b", 5), ("c", 0), ("d", 7), ("e", 1)]
+        .map(|(name, size)| (name.to_string(), vec![name.as_bytes()[0]; size]))
+        .into();
+    for cuts in 0..1_usize << 15 {
+        let mut segments = vec![0_u64];
+        for at in 0..16 {
+            *segments.last_mut().unwrap() += 1;
+            if at < 15 && cuts >> at & 1 == 1 {
+                segments.push(0);
+            }
+        }
+        if cuts % 37 != 0 {
+            continue;
+        }
+        let segment = |unpacked: &u64| Segment {
+            codec: Codec::Stored,
+            packed: *unpacked,
+            digest: Digest([0; 32]),
+            unpacked: *unpacked,
+        };
+        let Outline { head, changes } = full(&files);
+        let promise = Promise::new(head, changes, segments.iter().map(segment).collect(), 0).unwrap();
+        for wanted in 0..32_usize {
+            let is_wanted = |change: usize| wanted >> (change - 1) & 1 == 1;
+            let mut expected = Vec::new();
+            let mut owners = files.values().enumerate().flat_map(|(at, bytes)| vec![at + 1; bytes.len()]);
+            for length in &segments {
+                expected.push(owners.by_ref().take(*length as usize).fold(false, |any, at| any | is_wanted(at)));
+            }
+            assert_eq!(promise.segments_holding(&is_wanted), expected, "{segments:?} {wanted}");
+        }
     }
 }
 
@@ -436,7 +531,9 @@ fn a_file_that_changes_during_the_build_stops_it() {
     }
     let mut open = |_: &Change| -> std::io::Result<Box<dyn Read>> { Err(std::io::ErrorKind::NotFound.into()) };
     let mut spool = Cursor::new(Vec::new());
-    let error = write_package(&mut Vec::new(), &mut spool, full(&files), &mut open, Level::Fast, &[]).unwrap_err();
+    let error =
+        write_package(&mut Vec::new(), &mut spool, full(&files), &mut open, (Level::Fast, limits::SEGMENT_BYTES), &[])
+            .unwrap_err();
     assert!(matches!(error, PackageError::Input { path, .. } if path.to_string() == "a"));
 }
 

@@ -68,20 +68,22 @@ impl Level {
 /// Writes a full package. `open` gives the content of a change whose source is the payload; it is called once for each,
 /// in their order, and what it gives must have the promised size and digest. `spool` takes the payload meanwhile.
 ///
+/// Contents are gathered into segments of at most so many bytes, and of no more than [`limits::SEGMENT_BYTES`].
+///
 /// The same input gives the same bytes.
 pub fn write_package<'a, S: Read + Write + Seek>(
     out: &mut dyn Write,
     spool: &mut S,
     outline: Outline,
     open: &mut dyn FnMut(&Change) -> io::Result<Box<dyn Read + 'a>>,
-    level: Level,
+    (level, segment): (Level, u64),
     signers: &[&SecretKey],
 ) -> Result<Written, PackageError> {
     let Outline { head, changes } = outline;
     check_head(&head)?;
     check_changes(&head, &changes)?;
     let start = spool.stream_position().map_err(PackageError::Write)?;
-    let segments = write_segments(spool, &changes, open, level)?;
+    let segments = write_segments(spool, &changes, open, (level, segment))?;
     spool.seek(SeekFrom::Start(start)).map_err(PackageError::Write)?;
 
     finish(out, spool, Promise::new(head, changes, segments, 0)?, level, signers)
@@ -155,9 +157,9 @@ fn write_segments<'a, S: Write>(
     spool: &mut S,
     changes: &[Change],
     open: &mut dyn FnMut(&Change) -> io::Result<Box<dyn Read + 'a>>,
-    level: Level,
+    (level, segment): (Level, u64),
 ) -> Result<Vec<Segment>, PackageError> {
-    let groups = group(changes);
+    let groups = group(changes, segment.min(limits::SEGMENT_BYTES));
     let mut segments = Vec::with_capacity(groups.len());
     let mut rest = groups.as_slice();
     while let [first, others @ ..] = rest {
@@ -182,12 +184,12 @@ fn write_segments<'a, S: Write>(
     Ok(segments)
 }
 
-/// Gathers contents up to the size of a segment; a larger one is alone.
-fn group(changes: &[Change]) -> Vec<Group> {
+/// Gathers contents up to so many bytes; a larger one is alone.
+fn group(changes: &[Change], most: u64) -> Vec<Group> {
     let mut groups: Vec<Group> = Vec::new();
     for content in expected(changes).filter(|content| content.size > 0) {
         match groups.last_mut() {
-            Some(last) if last.size.saturating_add(content.size) <= limits::SEGMENT_BYTES => {
+            Some(last) if last.size.saturating_add(content.size) <= most => {
                 last.size += content.size;
                 last.contents.push(content);
             }

@@ -4,6 +4,7 @@ use super::delta::{Delta, FileBuilt};
 use crate::codec::v1::{node_digest, tree_digest};
 use crate::delta::build::Progress;
 use crate::error::{Code, Error};
+use crate::limits;
 use crate::model::{Digest, Entry, Kind, Manifest, ManifestChange, Node, TreePath};
 use crate::package::{Change, Head, Level, Outline, Source, Start, Written, write_package, write_patch};
 use crate::tree::{Files, changes};
@@ -27,7 +28,8 @@ pub struct Options<'a> {
     pub signers: &'a [&'a SecretKey],
     /// Most memory that building a patch takes, in bytes; nothing for [`BUILD_MEMORY`](crate::limits::BUILD_MEMORY).
     pub memory: Option<u64>,
-    /// About how many bytes one segment of a patch makes; nothing for what the level stands for.
+    /// About how many bytes one segment makes; nothing for what the level stands for. With smaller ones a full package is
+    /// larger, and a device that has most of it fetches less.
     pub segment: Option<usize>,
     /// Sees the building of a patch going on, and may end it.
     pub progress: Option<&'a dyn Progress>,
@@ -136,7 +138,8 @@ pub fn build_full<V: Vfs>(
     let head = head(Start::Anything, tree, options);
     let target = head.target;
     let outline = Outline { head, changes };
-    let written = write_package(out, spool, outline, &mut open, options.level, options.signers)?;
+    let how = (options.level, options.segment.map_or(limits::SEGMENT_BYTES, |segment| segment as u64));
+    let written = write_package(out, spool, outline, &mut open, how, options.signers)?;
     Ok(BuildReport::new(written, &counts, target, options))
 }
 

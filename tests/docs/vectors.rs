@@ -272,7 +272,15 @@ fn package(start: Start, target: Digest, changes: Vec<Change>, key: &SecretKey) 
         let pieces = [(Codec::Delta, 7, twice())];
         write_patch(&mut bytes, &mut spool, outline, (pieces.into_iter(), 1 << 20), Level::Fast, &[key]).unwrap();
     } else {
-        write_package(&mut bytes, &mut spool, outline, &mut open, Level::Fast, &[key]).unwrap();
+        write_package(
+            &mut bytes,
+            &mut spool,
+            outline,
+            &mut open,
+            (Level::Fast, surefoot::limits::SEGMENT_BYTES),
+            &[key],
+        )
+        .unwrap();
     }
     let mut keyring = Keyring::new();
     keyring.insert(key.public()).unwrap();
