@@ -413,6 +413,7 @@ impl From<FetchError> for Error {
             FetchError::Disk(source) | FetchError::Sync(source) => Self::from_io_kind(source),
             FetchError::Space { .. } => Code::Space,
             FetchError::Cancelled => Code::Cancelled,
+            FetchError::Budget { .. } => Code::Budget,
             FetchError::TooLong { .. } => Code::Limit,
             FetchError::Address(_) => Code::Usage,
             FetchError::Bundle(..) => Code::Format,

@@ -5,7 +5,8 @@
 use libfuzzer_sys::fuzz_target;
 use surefoot::codec::v1::Download;
 use surefoot::fetch::{
-    BlockMap, ContentRange, Failure, Head, Next, Patience, Resume, Wanted, resolve, shown, strong_tag,
+    BlockMap, ContentRange, Failure, Head, Next, Patience, Resume, Section, Sections, Wanted, resolve, shown,
+    strong_tag,
 };
 use surefoot::limits;
 use surefoot::model::Digest;
@@ -67,7 +68,8 @@ fn dialogue(kind: u8, data: &[u8]) {
         addresses: vec!["a".into(), "b".into()],
         size: (kind & 8 != 0).then_some(length),
         digest: (kind & 16 != 0).then(|| Digest::of(&content)),
-        blocks: if kind & 32 != 0 { BlockMap::of(piece, &content) } else { None },
+        blocks: if kind & 96 == 32 { BlockMap::of(piece, &content) } else { None },
+        sections: if kind & 64 != 0 { sections(&content) } else { None },
         label: String::new(),
     };
     let mut resume = Resume::new(wanted.clone(), Patience::default());
@@ -81,7 +83,7 @@ fn dialogue(kind: u8, data: &[u8]) {
             Next::Check => match byte() {
                 Some(right) if right % 2 == 1 => resume.whole_is_wrong(),
                 _ => {
-                    assert_eq!(resume.length(), Some(resume.held_bytes()));
+                    assert_eq!(resume.wanted_bytes(), Some(resume.held_bytes()));
                     return;
                 }
             },
@@ -114,6 +116,18 @@ fn dialogue(kind: u8, data: &[u8]) {
     }
 }
 
+/// Some stretches that share pieces, with and without digests, and gaps between them.
+fn sections(content: &[u8]) -> Option<Sections> {
+    let length = content.len() as u64;
+    let ends = [(3, 7000), (9000, 30_000), (30_000, 150_000), (250_000, length)];
+    let inside = ends.into_iter().filter(|(start, end)| start < end && *end <= length);
+    let section = |(start, end): (u64, u64)| {
+        let digest = (start != 3).then(|| Digest::of(&content[start as usize..end as usize]));
+        Section { start, end, digest }
+    };
+    Sections::new(length, inside.map(section).collect())
+}
+
 fn answer(resume: &mut Resume, head: &Head, byte: &mut dyn FnMut() -> Option<u8>) -> Result<(), Failure> {
     resume.head(head)?;
     let chunk = vec![0_u8; 40_000];
@@ -126,9 +140,8 @@ fn answer(resume: &mut Resume, head: &Head, byte: &mut dyn FnMut() -> Option<u8>
             if let (Some((at, bytes)), Some(length)) = (taken.write, resume.length()) {
                 assert!(at + bytes.len() as u64 <= length);
             }
-            if let Some(finished) = taken.finished
-                && let Some((block, _)) = resume.due_block(finished.piece)
-            {
+            let Some(finished) = taken.finished else { continue };
+            while let Some((block, _)) = resume.due_block(finished.piece) {
                 resume.block(block, byte().is_some_and(|good| good % 4 != 0))?;
             }
         }

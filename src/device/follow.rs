@@ -281,6 +281,7 @@ impl Follower<'_> {
             size: Some(release.bytes),
             digest: Some(release.digest),
             blocks: None,
+            sections: None,
             label: release.version.to_string(),
         }
     }

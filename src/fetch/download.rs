@@ -30,24 +30,33 @@ pub struct Options {
     pub bytes_per_second: Option<u64>,
     /// What arrived is made durable this often.
     pub sync_every: Duration,
+    /// Most bytes that come over the wire for it; rather than take more, it fails.
+    pub most_bytes: Option<u64>,
     /// Bytes that must be free besides what is still to come: for what is done with the content.
     pub room: u64,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { patience: Patience::default(), bytes_per_second: None, sync_every: Duration::from_secs(5), room: 0 }
+        Self {
+            patience: Patience::default(),
+            bytes_per_second: None,
+            sync_every: Duration::from_secs(5),
+            most_bytes: None,
+            room: 0,
+        }
     }
 }
 
 /// A content that is here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fetched {
-    /// Its length.
+    /// Its length, whatever of it was wanted.
     pub size: u64,
     /// Bytes that came over the wire for it this time.
     pub received: u64,
-    /// It has the digest, or the digests of the blocks, that were published; without any it is just what was sent.
+    /// It has the digest, or the digests of the blocks or sections, that were published; without any it is just what was
+    /// sent.
     pub verified: bool,
 }
 
@@ -71,6 +80,11 @@ impl<V: Vfs> Download<'_, V> {
     /// Fetches what is still missing, and verifies the whole. Interrupted anywhere, it goes on where it stopped when it
     /// is called again with the same files and wishes.
     pub fn run(&self, wanted: &Wanted) -> Result<Fetched, FetchError> {
+        self.run_counted(wanted, &mut 0)
+    }
+
+    /// The same; the bytes that come over the wire are added to `received`, however it ends.
+    pub fn run_counted(&self, wanted: &Wanted, received: &mut u64) -> Result<Fetched, FetchError> {
         refuse_odd(wanted)?;
         let mut resume = Resume::new(wanted.clone(), self.options.patience);
         let part = Part::open(self.vfs, self.files, &mut resume)?;
@@ -90,7 +104,8 @@ impl<V: Vfs> Download<'_, V> {
             roomy: false,
         };
         let done = run.all();
-        if matches!(done, Err(FetchError::Cancelled | FetchError::GaveUp { .. })) {
+        *received = received.saturating_add(run.received);
+        if matches!(done, Err(FetchError::Cancelled | FetchError::GaveUp { .. } | FetchError::Budget { .. })) {
             run.part.sync().map_err(FetchError::Sync)?;
         }
         done
@@ -169,6 +184,8 @@ impl<V: Vfs> Run<'_, V> {
     }
 
     fn request(&mut self, ask: &Ask) -> Result<(), Trouble> {
+        let (start, end) = ask.range.unwrap_or((0, None));
+        self.require_budget(end.or(self.resume.length()).map_or(0, |end| end.saturating_sub(start)))?;
         let address = self.resume.wanted().addresses[ask.address].clone();
         let request = Request { address, range: ask.range, if_range: ask.if_range.clone() };
         let mut response = self.download.carrier.get(&request)?;
@@ -180,6 +197,7 @@ impl<V: Vfs> Run<'_, V> {
         while let Some(bytes) = response.body.chunk()? {
             self.received += bytes.len() as u64;
             self.take(bytes)?;
+            self.require_budget(0)?;
             self.tell();
             self.stop_if_asked()?;
             self.keep_pace()?;
@@ -202,13 +220,14 @@ impl<V: Vfs> Run<'_, V> {
             let Some(finished) = taken.finished else { continue };
             self.digest.keep();
             self.part.remember(finished)?;
-            let Some((block, range)) = self.resume.due_block(finished.piece) else { continue };
-            let good = self.part.block_is_good(self.resume.wanted(), block, range)?;
-            if !good {
-                self.part.forget(range)?;
-                self.digest.forget_from(range.0);
+            while let Some((block, range)) = self.resume.due_block(finished.piece) {
+                let good = self.part.block_is_good(self.resume.wanted(), block, range)?;
+                if !good {
+                    self.part.forget(range)?;
+                    self.digest.forget_from(range.0);
+                }
+                self.resume.block(block, good)?;
             }
-            self.resume.block(block, good)?;
         }
         Ok(())
     }
@@ -218,8 +237,9 @@ impl<V: Vfs> Run<'_, V> {
         let size = self.resume.length().unwrap_or(0);
         self.part.cut(size)?;
         let wanted = self.resume.wanted();
-        let verified = wanted.digest.is_some() || wanted.blocks.is_some();
-        if let Some(expected) = wanted.digest {
+        let sections = wanted.sections.as_ref().map(|sections| sections.all().iter().all(|one| one.digest.is_some()));
+        let verified = sections.unwrap_or(wanted.digest.is_some() || wanted.blocks.is_some());
+        if let Some(expected) = wanted.digest.filter(|_| sections.is_none()) {
             let mut digest = std::mem::take(&mut self.digest);
             self.part.read_into(&mut digest.kept, digest.length, size)?;
             if digest.kept.finish() != expected {
@@ -234,7 +254,7 @@ impl<V: Vfs> Run<'_, V> {
 
     /// Before the first byte that is written, of this content or of another that turned out to be longer.
     fn require_room(&mut self) -> Result<(), FetchError> {
-        let (Some(length), false) = (self.resume.length(), self.roomy) else { return Ok(()) };
+        let (Some(length), false) = (self.resume.wanted_bytes(), self.roomy) else { return Ok(()) };
         let free = self.download.vfs.space(self.download.files.content.root)?.free_bytes;
         let needed = (length - self.resume.held_bytes().min(length)).saturating_add(self.download.options.room);
         if needed > free {
@@ -244,12 +264,22 @@ impl<V: Vfs> Run<'_, V> {
         Ok(())
     }
 
+    /// May so many bytes come besides those that came?
+    fn require_budget(&self, asked: u64) -> Result<(), FetchError> {
+        match self.download.options.most_bytes {
+            Some(allowed) if self.received.saturating_add(asked) > allowed => {
+                Err(FetchError::Budget { label: self.resume.wanted().label.clone(), allowed })
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn stop_if_asked(&self) -> Result<(), FetchError> {
         if self.download.watch.cancelled() { Err(FetchError::Cancelled) } else { Ok(()) }
     }
 
     fn tell(&self) {
-        self.download.watch.progress(self.resume.held_bytes(), self.resume.length());
+        self.download.watch.progress(self.resume.held_bytes(), self.resume.wanted_bytes());
     }
 
     /// Makes durable what arrived, now and then, and does not go faster than it may.
@@ -332,6 +362,11 @@ fn refuse_odd(wanted: &Wanted) -> Result<(), FetchError> {
         && blocks.length() != size
     {
         return odd("its size and its blocks do not agree");
+    }
+    if let Some(sections) = &wanted.sections
+        && (wanted.blocks.is_some() || wanted.size.is_some_and(|size| size != sections.length()))
+    {
+        return odd("its size and its sections do not agree");
     }
     Ok(())
 }

@@ -37,7 +37,7 @@ pub use pace::{Pace, Speed, SystemPace};
 pub use part::{Files, Pending, pending};
 pub use resume::{Ask, Finished, Next, Patience, Resume, Taken};
 pub use small::fetch_small;
-pub use wanted::{BlockMap, Wanted};
+pub use wanted::{BlockMap, Section, Sections, Wanted};
 
 use crate::vfs::IoError;
 
@@ -63,6 +63,14 @@ pub enum FetchError {
     /// It was stopped on request.
     #[error("stopped on request")]
     Cancelled,
+    /// It takes more bytes than are allowed; what is there stays.
+    #[error("fetching {label} takes more than the {allowed} bytes that are allowed for it")]
+    Budget {
+        /// What was wanted.
+        label: String,
+        /// So many are allowed.
+        allowed: u64,
+    },
     /// Longer than it may be.
     #[error("{address} has more than {limit} bytes")]
     TooLong {
@@ -101,6 +109,14 @@ impl FetchError {
                 let gone = |failure: &Failure| matches!(failure, Failure::Status { status: 404 | 410, .. });
                 !failures.is_empty() && failures.iter().all(|(_, failure)| gone(failure))
             }
+            _ => false,
+        }
+    }
+
+    /// Does somebody who was asked give all of it, and no part?
+    pub fn lacks_ranges(&self) -> bool {
+        match self {
+            Self::GaveUp { failures, .. } => failures.iter().any(|(_, failure)| matches!(failure, Failure::Range(_))),
             _ => false,
         }
     }

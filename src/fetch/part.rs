@@ -95,10 +95,8 @@ impl<'v, V: Vfs> Part<'v, V> {
             }
         }
         // What is published about blocks goes before what was remembered.
-        let blocks = resume.wanted().blocks.as_ref().map_or(0, |blocks| blocks.count());
-        for block in 0..blocks {
-            let Some(range) = resume.wanted().blocks.as_ref().map(|blocks| blocks.range(block)) else { break };
-            let Some((_, range)) = resume.due_block(range.0 / PIECE) else { continue };
+        for block in 0..resume.wanted().block_count() {
+            let Some(range) = resume.due(block) else { continue };
             if self.block_is_good(resume.wanted(), block, range)? {
                 let _ = resume.block(block, true);
             } else {
@@ -147,7 +145,7 @@ impl<'v, V: Vfs> Part<'v, V> {
     pub(super) fn block_is_good(&self, wanted: &Wanted, block: usize, range: (u64, u64)) -> Result<bool, IoError> {
         let mut hasher = Hasher::new();
         self.read_into(&mut hasher, range.0, range.1)?;
-        Ok(wanted.blocks.as_ref().and_then(|blocks| blocks.digest(block)) == Some(hasher.finish()))
+        Ok(wanted.block_digest(block) == Some(hasher.finish()))
     }
 
     /// Adds bytes of the content to a digest, as many as there are.

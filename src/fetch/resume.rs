@@ -7,7 +7,7 @@
 
 use super::failure::Failure;
 use super::head::{ContentRange, Head};
-use super::wanted::Wanted;
+use super::wanted::{Sections, Wanted};
 use crate::limits;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -79,6 +79,10 @@ pub struct Resume {
     wanted: Wanted,
     patience: Patience,
     length: Option<u64>,
+    /// Which pieces are wanted; nothing if all of them are.
+    needed: Option<Vec<bool>>,
+    /// Bytes that are wanted, where not all of them are.
+    needed_bytes: Option<u64>,
     held: Vec<bool>,
     held_bytes: u64,
     good_blocks: Vec<bool>,
@@ -132,12 +136,19 @@ impl Resume {
     /// Nothing is here yet.
     pub fn new(wanted: Wanted, patience: Patience) -> Self {
         let length = wanted.length();
-        let blocks = wanted.blocks.as_ref().map_or(0, |blocks| blocks.count());
+        let blocks = wanted.block_count();
+        let needed = wanted.sections.as_ref().map(|sections| {
+            let some = |piece: u64| !wanted.blocks_over(piece * PIECE, (piece + 1) * PIECE).is_empty();
+            (0..pieces(sections.length())).map(some).collect()
+        });
+        let needed_bytes = wanted.sections.as_ref().map(Sections::bytes);
         let addresses = vec![Standing::default(); wanted.addresses.len()];
         let mut new = Self {
             wanted,
             patience,
             length,
+            needed,
+            needed_bytes,
             held: Vec::new(),
             held_bytes: 0,
             good_blocks: vec![false; blocks],
@@ -169,18 +180,20 @@ impl Resume {
 
     /// A piece of an earlier run is still what it was.
     pub fn hold(&mut self, piece: u64) {
-        if piece >= limits::DOWNLOAD_BYTES / PIECE || self.length.is_some_and(|length| piece * PIECE >= length) {
+        let outside = self.length.is_some_and(|length| piece * PIECE >= length);
+        if piece >= limits::DOWNLOAD_BYTES / PIECE || outside || !self.is_needed(piece as usize) {
             return;
         }
         // It may have been put together by a guess: the digest is to be asked before an address is blamed.
-        self.guessed = self.wanted.blocks.is_none();
+        self.guessed = !self.wanted.is_vouched();
         self.mark(piece);
     }
 
     /// What comes next.
     pub fn proceed(&mut self) -> Next {
         let Some((start, end)) = self.first_gap() else { return Next::Check };
-        let block = self.block_at(start);
+        let bad = |block: &usize| !self.good_blocks[*block] && self.blamed.contains_key(block);
+        let block = self.wanted.blocks_over(start, start + PIECE).find(bad);
         let blamed = block.and_then(|block| self.blamed.get(&block));
         let alive = |address: usize| !self.addresses[address].dead;
         let innocent = |address: usize| alive(address) && blamed.is_none_or(|blamed| !blamed.contains(&address));
@@ -189,9 +202,12 @@ impl Resume {
             return Next::Fail;
         };
         // A block that was bad is fetched alone, from somebody else if there is anybody.
-        let end = match (blamed, block, &self.wanted.blocks) {
-            (Some(_), Some(block), Some(blocks)) => Some(end.unwrap_or(u64::MAX).min(blocks.range(block).1)),
-            _ => end,
+        let end = match block {
+            Some(block) => {
+                let block_end = self.wanted.block_range(block).1.next_multiple_of(PIECE);
+                Some(end.unwrap_or(u64::MAX).min(block_end).min(self.length.unwrap_or(u64::MAX)))
+            }
+            None => end,
         };
         let punished = blamed.is_some();
         if !punished {
@@ -208,6 +224,9 @@ impl Resume {
     fn range_for(&self, address: usize, start: u64, end: Option<u64>) -> (Option<(u64, Option<u64>)>, Option<String>) {
         let open = end.filter(|end| self.length != Some(*end));
         let range = Some((start, open));
+        if self.wanted.sections.is_some() {
+            return (range, None);
+        }
         if self.addresses[address].whole_only || (self.held_bytes == 0 && start == 0 && open.is_none()) {
             return (None, None);
         }
@@ -237,6 +256,10 @@ impl Resume {
 
     fn whole(&mut self, head: &Head, address: usize) -> Result<bool, Failure> {
         let promised = head.content_length;
+        if self.wanted.sections.is_some() {
+            // Nobody wants all of it.
+            return Err(Failure::Range("all of it".into()));
+        }
         if let (Some(promised), Some(wanted)) = (promised, self.wanted.length())
             && promised != wanted
         {
@@ -289,7 +312,7 @@ impl Resume {
             (Some(_), None) if self.wanted.digest.is_none() => return Err(Failure::Changed),
             _ => {}
         }
-        self.guessed |= self.wanted.blocks.is_none() && self.held_bytes > 0;
+        self.guessed |= !self.wanted.is_vouched() && self.held_bytes > 0;
         if self.length.is_none() {
             self.length = Some(length);
             self.held.resize(pieces(length) as usize, false);
@@ -371,13 +394,20 @@ impl Resume {
         }
     }
 
-    /// The block that is complete with this piece and not verified yet: its number and its bytes.
+    /// A block, or a section with a digest, that is complete with this piece and not verified yet: its number and its
+    /// bytes.
     pub fn due_block(&self, piece: u64) -> Option<(usize, (u64, u64))> {
-        let blocks = self.wanted.blocks.as_ref()?;
-        let block = self.block_at(piece * PIECE)?;
-        let (start, end) = blocks.range(block);
+        self.wanted.blocks_over(piece * PIECE, (piece + 1) * PIECE).find_map(|block| Some((block, self.due(block)?)))
+    }
+
+    /// The bytes of a block if it is complete and not verified yet.
+    pub fn due(&self, block: usize) -> Option<(u64, u64)> {
+        let (start, end) = self.wanted.block_range(block);
+        if self.good_blocks[block] || self.wanted.block_digest(block).is_none() {
+            return None;
+        }
         let complete = (start / PIECE..end.div_ceil(PIECE)).all(|piece| self.held[piece as usize]);
-        (complete && !self.good_blocks[block]).then_some((block, (start, end)))
+        complete.then_some((start, end))
     }
 
     /// What the digest of a block says. A bad one is fetched again; whoever sends too many of them is not asked again.
@@ -397,14 +427,17 @@ impl Resume {
 
     /// A block that an earlier run left is not what it should be; nobody is blamed for that.
     pub fn drop_block(&mut self, block: usize) {
-        let Some(blocks) = &self.wanted.blocks else { return };
-        let (start, end) = blocks.range(block);
-        for piece in start / PIECE..end.div_ceil(PIECE) {
+        let (start, end) = self.wanted.block_range(block);
+        let (first, last) = (start / PIECE, end.div_ceil(PIECE));
+        for piece in first..last {
             if std::mem::take(&mut self.held[piece as usize]) {
                 self.held_bytes -= self.piece_bytes(piece);
             }
         }
-        self.good_blocks[block] = false;
+        // Sections share pieces with those beside them.
+        for other in self.wanted.blocks_over(first * PIECE, last * PIECE) {
+            self.good_blocks[other] = false;
+        }
     }
 
     /// What the digest of the whole says. If it is not the right one, nothing is held any more.
@@ -428,8 +461,11 @@ impl Resume {
         }
         self.tries += 1;
         match &failure {
-            Failure::Range(_) => self.addresses[address].whole_only = true,
-            Failure::Changed | Failure::Overlong if self.wanted.blocks.is_none() => {
+            Failure::Range(_) => {
+                self.addresses[address].whole_only = true;
+                self.addresses[address].dead |= self.wanted.sections.is_some();
+            }
+            Failure::Changed | Failure::Overlong if !self.wanted.is_vouched() => {
                 self.count_restart();
                 self.reset(self.wanted.length());
             }
@@ -471,9 +507,14 @@ impl Resume {
         self.held.get(piece as usize).copied().unwrap_or(false)
     }
 
-    /// Bytes that are held.
+    /// Bytes that are held of those that are wanted.
     pub fn held_bytes(&self) -> u64 {
         self.held_bytes
+    }
+
+    /// Bytes that are wanted, if that is known: all of the content, or whole pieces for its sections.
+    pub fn wanted_bytes(&self) -> Option<u64> {
+        self.needed_bytes.or(self.length)
     }
 
     /// Length of the content, if it is known.
@@ -522,11 +563,11 @@ impl Resume {
 
     /// The first run of bytes that is missing, and its end unless that is unknown; nothing if all is here.
     fn first_gap(&self) -> Option<(u64, Option<u64>)> {
-        let first = self.held.iter().position(|held| !held);
-        let Some(first) = first else {
+        let missing = |piece: &usize| !self.held[*piece] && self.is_needed(*piece);
+        let Some(first) = (0..self.held.len()).find(missing) else {
             return self.length.is_none().then_some((self.held.len() as u64 * PIECE, None));
         };
-        let run = self.held[first..].iter().position(|held| *held);
+        let run = (first..self.held.len()).position(|piece| !missing(&piece));
         let start = first as u64 * PIECE;
         match (run, self.length) {
             (Some(run), _) => Some((start, Some((first + run) as u64 * PIECE))),
@@ -534,8 +575,8 @@ impl Resume {
         }
     }
 
-    fn block_at(&self, offset: u64) -> Option<usize> {
-        self.wanted.blocks.as_ref().and_then(|blocks| blocks.at(offset))
+    fn is_needed(&self, piece: usize) -> bool {
+        self.needed.as_ref().is_none_or(|needed| needed.get(piece).copied().unwrap_or(false))
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::limits;
 use crate::model::{Digest, Hasher};
+use std::ops::Range;
 
 /// One content that is to be fetched.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -14,6 +15,8 @@ pub struct Wanted {
     pub digest: Option<Digest>,
     /// The digests of its blocks, if they are published.
     pub blocks: Option<BlockMap>,
+    /// The sections of it that are wanted; nothing if all of it is. Not together with blocks.
+    pub sections: Option<Sections>,
     /// What it is, for people.
     pub label: String,
 }
@@ -24,6 +27,25 @@ pub struct BlockMap {
     block: u64,
     length: u64,
     digests: Vec<Digest>,
+}
+
+/// Stretches of a content that are wanted, while the rest of it is not. What is fetched of them serves whoever wants
+/// all of it later.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sections {
+    length: u64,
+    sections: Vec<Section>,
+}
+
+/// One stretch of a content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Section {
+    /// Its first byte.
+    pub start: u64,
+    /// The byte after its last.
+    pub end: u64,
+    /// The digest that it must have; nothing if whoever asks for it can tell in another way what it should be.
+    pub digest: Option<Digest>,
 }
 
 impl BlockMap {
@@ -79,6 +101,38 @@ impl BlockMap {
     }
 }
 
+impl Sections {
+    /// Sections of a content of that length, in order and apart from each other. Nothing if the numbers do not fit.
+    pub fn new(length: u64, sections: Vec<Section>) -> Option<Self> {
+        let ends = std::iter::once(0).chain(sections.iter().map(|section| section.end));
+        let in_order =
+            sections.iter().zip(ends).all(|(section, end)| end <= section.start && section.start < section.end);
+        let inside = sections.last().is_some_and(|last| last.end <= length) && length <= limits::DOWNLOAD_BYTES;
+        (in_order && inside && sections.len() <= limits::SEGMENTS + 1).then_some(Self { length, sections })
+    }
+
+    /// Length of the whole content.
+    pub fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// All of them.
+    pub fn all(&self) -> &[Section] {
+        &self.sections
+    }
+
+    /// Bytes to fetch for them: whole pieces of [`limits::DOWNLOAD_PIECE`] bytes.
+    pub fn bytes(&self) -> u64 {
+        let (mut bytes, mut counted) = (0, 0);
+        for section in &self.sections {
+            let start = (section.start - section.start % limits::DOWNLOAD_PIECE).max(counted);
+            counted = section.end.next_multiple_of(limits::DOWNLOAD_PIECE).min(self.length);
+            bytes += counted - start.min(counted);
+        }
+        bytes
+    }
+}
+
 impl Wanted {
     /// A content at one address, about which nothing is published.
     pub fn at(address: impl Into<String>) -> Self {
@@ -87,7 +141,52 @@ impl Wanted {
 
     /// Its length, if anything published says so.
     pub fn length(&self) -> Option<u64> {
-        self.blocks.as_ref().map(BlockMap::length).or(self.size)
+        let sections = self.sections.as_ref().map(Sections::length);
+        self.blocks.as_ref().map(BlockMap::length).or(sections).or(self.size)
+    }
+
+    /// Do digests of parts say what belongs together, whatever servers say?
+    pub(super) fn is_vouched(&self) -> bool {
+        self.blocks.is_some() || self.sections.is_some()
+    }
+
+    /// How many parts there are, blocks or sections.
+    pub(super) fn block_count(&self) -> usize {
+        let sections = self.sections.as_ref().map_or(0, |sections| sections.sections.len());
+        self.blocks.as_ref().map_or(sections, BlockMap::count)
+    }
+
+    /// The first byte of a part, and the one after its last.
+    pub(super) fn block_range(&self, block: usize) -> (u64, u64) {
+        match (&self.blocks, &self.sections) {
+            (Some(blocks), _) => blocks.range(block),
+            (None, Some(sections)) => sections.sections.get(block).map_or((0, 0), |part| (part.start, part.end)),
+            (None, None) => (0, 0),
+        }
+    }
+
+    /// The digest that a part must have.
+    pub(super) fn block_digest(&self, block: usize) -> Option<Digest> {
+        match (&self.blocks, &self.sections) {
+            (Some(blocks), _) => blocks.digest(block),
+            (None, Some(sections)) => sections.sections.get(block)?.digest,
+            (None, None) => None,
+        }
+    }
+
+    /// The parts that some of these bytes are in.
+    pub(super) fn blocks_over(&self, start: u64, end: u64) -> Range<usize> {
+        match (&self.blocks, &self.sections) {
+            (Some(blocks), _) => match (blocks.at(start), end.checked_sub(1)) {
+                (Some(first), Some(last)) => first..blocks.at(last).unwrap_or(blocks.count() - 1) + 1,
+                _ => 0..0,
+            },
+            (None, Some(Sections { sections, .. })) => {
+                let first = sections.partition_point(|section| section.end <= start);
+                first..sections.partition_point(|section| section.start < end).max(first)
+            }
+            (None, None) => 0..0,
+        }
     }
 
     /// Names what is wanted: by its digest, else by its first address. Downloads of the same go on with each other.
@@ -123,6 +222,33 @@ mod tests {
             assert_eq!(BlockMap::new(bad_block, length, vec![Digest([0; 32])]), None, "{bad_block} {length}");
         }
         assert_ne!(map.name(), BlockMap::of(2 * block, &content).unwrap().name());
+    }
+
+    #[test]
+    fn sections_stand_in_order_and_cost_whole_pieces() {
+        let piece = limits::DOWNLOAD_PIECE;
+        let of = |ranges: &[(u64, u64)]| {
+            let section = |&(start, end): &(u64, u64)| Section { start, end, digest: None };
+            Sections::new(10 * piece + 5, ranges.iter().map(section).collect())
+        };
+        for bad in [&[][..], &[(5, 5)], &[(5, 9), (8, 10)], &[(5, 9), (1, 2)], &[(0, 10 * piece + 6)]] {
+            assert_eq!(of(bad), None, "{bad:?}");
+        }
+        for (ranges, bytes) in [
+            (&[(0, 1)][..], piece),
+            (&[(0, 1), (2, 3), (piece - 1, piece)], piece),
+            (&[(0, 1), (2, piece + 1), (piece + 1, piece + 2)], 2 * piece),
+            (&[(piece - 1, piece + 1), (5 * piece, 6 * piece)], 3 * piece),
+            (&[(10 * piece, 10 * piece + 1)], 5),
+            (&[(0, 10 * piece + 5)], 10 * piece + 5),
+        ] {
+            assert_eq!(of(ranges).unwrap().bytes(), bytes, "{ranges:?}");
+        }
+        let sections = of(&[(5, 9), (9, 20), (30, 40)]);
+        let wanted = Wanted { sections, ..Wanted::at("a") };
+        for (start, end, over) in [(0, 5, 0..0), (0, 6, 0..1), (8, 10, 0..2), (20, 30, 2..2), (0, piece, 0..3)] {
+            assert_eq!(wanted.blocks_over(start, end), over, "{start} {end}");
+        }
     }
 
     #[test]

@@ -5,8 +5,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use surefoot::crashtest::Explorer;
 use surefoot::fetch::{
-    BlockMap, Body, Carrier, Download, Failure, FetchError, Fetched, Head, Options, Pace, Request, Response, Wanted,
+    BlockMap, Body, Carrier, Download, Failure, FetchError, Fetched, Head, Options, Pace, Request, Response, Section,
+    Sections, Wanted,
 };
+use surefoot::model::Digest;
 use surefoot::vfs::sim::{Budget, Faults, Profile, SimVfs};
 
 const LENGTH: usize = 6 * PIECE + 1000;
@@ -117,6 +119,73 @@ fn no_cut_at_any_call_makes_a_download_believe_what_is_not_there() {
         println!("{tally:?}");
         assert!(tally.crash_points > 100 && tally.states > 5000, "{tally:?}");
     }
+}
+
+/// Two stretches that share no piece: pieces 1 and 2, and 5.
+fn some_sections() -> Sections {
+    let content = content();
+    let section = |start: usize, end: usize| Section {
+        start: start as u64,
+        end: end as u64,
+        digest: Some(Digest::of(&content[start..end])),
+    };
+    Sections::new(LENGTH as u64, vec![section(PIECE + 5, 2 * PIECE + 9), section(5 * PIECE, 5 * PIECE + 1)]).unwrap()
+}
+
+/// After a cut the rest of the sections is fetched and nothing else, and what is here serves whoever wants all of it.
+#[test]
+fn no_cut_at_any_call_makes_sections_believe_what_is_not_there() {
+    let whole = wanted("x", &content());
+    let sections = Wanted { sections: Some(some_sections()), ..whole.clone() };
+    let pieces = [1, 2, 5];
+    let judge = |disk: &SimVfs, done: bool, safe: u64| -> Result<(), String> {
+        let durable = |piece: &&u64| done || (**piece + 1) * PIECE as u64 <= safe;
+        let held = pieces.iter().filter(durable).count() * PIECE;
+        let fetched = fetch(disk, &Net::new(), &sections).map_err(|error| error.to_string())?;
+        if fetched.received as usize + held > 3 * PIECE || !fetched.verified {
+            return Err(format!("{held} bytes were durable, {} were fetched", fetched.received));
+        }
+        let bytes = in_state(disk).ok_or("nothing is here")?;
+        for range in [PIECE..3 * PIECE, 5 * PIECE..6 * PIECE] {
+            if bytes.get(range.clone()) != Some(&content()[range]) {
+                return Err("a section is not what it should be".into());
+            }
+        }
+        let fetched = fetch(disk, &Net::new(), &whole).map_err(|error| error.to_string())?;
+        if fetched.received as usize != LENGTH - 3 * PIECE || in_state(disk).as_deref() != Some(&content()[..]) {
+            return Err(format!("all of it took {} more bytes", fetched.received));
+        }
+        Ok(())
+    };
+    let tally = Explorer::new(|_| ())
+        .budget(Budget::sample(60, 1))
+        .run(|disk| {
+            let net = Net::new();
+            let done = fetch(disk, &net, &sections).is_ok();
+            (done, net.safe.load(Ordering::Relaxed))
+        })
+        .judge(|disk, (done, safe)| judge(disk, *done, *safe))
+        .unwrap_or_else(|violation| panic!("{violation}"));
+    println!("{tally:?}");
+    assert!(tally.crash_points > 50 && tally.states > 1000, "{tally:?}");
+}
+
+#[test]
+fn no_more_bytes_come_than_are_allowed() {
+    let (whole, allowed) = (wanted("x", &content()), 3 * PIECE as u64);
+    let disk = SimVfs::new();
+    let fetch = |wanted: &Wanted, most_bytes| {
+        let options = Options { most_bytes: Some(most_bytes), ..Options::default() };
+        let (files, net) = (files(), Net::new());
+        Download { vfs: &disk, files: &files, carrier: &net, pace: &Still, options: &options, watch: &() }.run(wanted)
+    };
+    let refused = fetch(&whole, LENGTH as u64 - 1);
+    assert!(matches!(refused, Err(FetchError::Budget { .. })), "{refused:?}");
+    let sections = Wanted { sections: Some(some_sections()), ..whole.clone() };
+    let refused = fetch(&sections, allowed - 1);
+    assert!(matches!(refused, Err(FetchError::Budget { .. })), "{refused:?}");
+    assert_eq!(fetch(&sections, PIECE as u64).unwrap().received, PIECE as u64, "two pieces of it came before");
+    assert_eq!(fetch(&whole, LENGTH as u64 - allowed).unwrap().received, LENGTH as u64 - allowed);
 }
 
 /// A sync that nobody misses is useless or untested.

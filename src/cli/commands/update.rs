@@ -49,6 +49,7 @@ pub(super) fn run(asked: &Update, global: &Global, output: &Output) -> Result<()
         size: info.size,
         digest: info.digest()?,
         blocks: None,
+        sections: None,
         label: decision.manifest.version.to_string(),
     };
     downloads.keep_only(&[&wanted])?;

@@ -1,5 +1,5 @@
 use super::*;
-use crate::fetch::BlockMap;
+use crate::fetch::{BlockMap, Section};
 use crate::model::Digest;
 
 const LENGTH: u64 = 5 * PIECE + 7;
@@ -14,6 +14,7 @@ fn wanted(addresses: &[&str]) -> Wanted {
         size: Some(LENGTH),
         digest: Some(Digest::of(&content())),
         blocks: None,
+        sections: None,
         label: "it".into(),
     }
 }
@@ -381,4 +382,75 @@ fn a_content_of_unknown_length_ends_where_its_body_ends() {
         assert_eq!((resume.length(), resume.held_bytes()), (Some(length), length));
         assert_eq!(resume.proceed(), Next::Check, "{length}");
     }
+}
+
+/// In pieces 0, 2 to 3, and 5; the second begins in the piece that the first ends in.
+fn some_sections() -> Sections {
+    let content = content();
+    let digest = |start: u64, end: u64| Some(Digest::of(&content[start as usize..end as usize]));
+    let section = |start, end, digest| Section { start, end, digest };
+    let list = vec![
+        section(0, 500, None),
+        section(2 * PIECE + 9, 3 * PIECE + 10, digest(2 * PIECE + 9, 3 * PIECE + 10)),
+        section(3 * PIECE + 10, 3 * PIECE + 20, digest(3 * PIECE + 10, 3 * PIECE + 20)),
+        section(5 * PIECE + 1, LENGTH, digest(5 * PIECE + 1, LENGTH)),
+    ];
+    Sections::new(LENGTH, list).unwrap()
+}
+
+#[test]
+fn of_sections_only_their_pieces_are_asked_for() {
+    let mut resume = resume(Wanted { sections: Some(some_sections()), ..wanted(&["a"]) });
+    assert_eq!(resume.wanted_bytes(), Some(3 * PIECE + 7));
+    // What an earlier run has brought beside them does not count here.
+    resume.hold(1);
+    for (range, bytes) in [((0, Some(PIECE)), PIECE), ((2 * PIECE, Some(4 * PIECE)), 2 * PIECE), ((5 * PIECE, None), 7)]
+    {
+        let before = resume.held_bytes();
+        assert_eq!(ask(&mut resume), Ask { address: 0, range: Some(range), if_range: None });
+        let end = range.1.unwrap_or(LENGTH);
+        assert_eq!(resume.head(&part(range.0, end - 1, Some("\"any\""))), Ok(false));
+        feed(&mut resume, range.0, end);
+        assert_eq!(resume.end(), Ok(None));
+        assert_eq!(resume.held_bytes(), before + bytes);
+    }
+    assert_eq!(resume.proceed(), Next::Check);
+    assert_eq!(resume.due_block(0), None, "nobody has said what it should be");
+    let due = |resume: &Resume, piece| resume.due_block(piece).map(|(block, _)| block);
+    assert_eq!((due(&resume, 2), due(&resume, 3), due(&resume, 5)), (Some(1), Some(1), Some(3)));
+    resume.block(1, true).unwrap();
+    assert_eq!((due(&resume, 2), due(&resume, 3)), (None, Some(2)));
+}
+
+#[test]
+fn a_bad_section_costs_its_pieces_and_those_beside_it_are_looked_at_again() {
+    let mut resume = resume(Wanted { sections: Some(some_sections()), ..wanted(&["a", "b"]) });
+    for piece in [0, 2, 3, 5] {
+        resume.hold(piece);
+    }
+    resume.block(2, true).unwrap();
+    resume.block(1, false).unwrap();
+    let asked = ask(&mut resume);
+    assert_eq!((asked.address, asked.range), (1, Some((2 * PIECE, Some(4 * PIECE)))), "of somebody else");
+    resume.head(&part(2 * PIECE, 4 * PIECE - 1, None)).unwrap();
+    feed(&mut resume, 2 * PIECE, 4 * PIECE);
+    for block in [1, 2] {
+        assert_eq!(resume.due_block(3).map(|(block, _)| block), Some(block));
+        resume.block(block, true).unwrap();
+    }
+    resume.block(3, true).unwrap();
+    assert_eq!(resume.proceed(), Next::Check);
+}
+
+#[test]
+fn whoever_sends_all_of_it_instead_of_a_section_is_not_asked_again() {
+    let mut resume = resume(Wanted { sections: Some(some_sections()), ..wanted(&["a", "b"]) });
+    for address in 0..2 {
+        assert_eq!(ask(&mut resume).address, address);
+        let failure = resume.head(&ok(Some("\"x\""))).unwrap_err();
+        assert!(matches!(failure, Failure::Range(_)), "{failure:?}");
+        assert!(resume.take(b"x").is_err());
+        assert_eq!(resume.failed(failure, 0).is_some(), address == 0);
+    }
+    assert_eq!(resume.proceed(), Next::Fail);
 }
