@@ -157,6 +157,14 @@ pub const CATALOGUE_VERSIONS: usize = 100_000;
 pub const CATALOGUE_PACKAGES: usize = 1_000_000;
 /// Bytes that applying a package stages in a millisecond, as a guess for comparing ways by time: a slow disk.
 pub const APPLY_BYTES_PER_MS: u64 = 20_000;
+/// A full package may cost less than it weighs if the way that is known takes at least so many bytes: what of it is
+/// missing here is found out by fetching its first piece, at least, and whole pieces are fetched.
+pub const BLOCKS_WORTH: u64 = 4 * DOWNLOAD_PIECE;
+/// The front of a full package is fetched to find that out if it is at most this part of the way that is known.
+pub const FRONT_SHARE: u64 = 16;
+/// Most bytes of a manifest that is fetched to find that out, unpacked, for each packed one: it is unpacked before
+/// anybody knows whether it is the right one. Digests, most of it, do not get smaller at all.
+pub const FRONT_RATIO: u64 = 64;
 /// Times that a version is tried before it is left alone.
 pub const UPDATE_ATTEMPTS: u32 = 3;
 

@@ -249,6 +249,58 @@ fn missing_blocks_are_one_more_way() {
     assert_eq!((chosen.way, chosen.bytes), (Way::Blocks, Some(15)));
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    /// A device looks twice: what a full package would cost without what is here is known only when its front is. The
+    /// second look keeps the target, and never costs more.
+    #[test]
+    fn a_second_look_with_the_missing_blocks_is_never_worse(
+        offers in offers(),
+        minimums in prop::collection::vec(prop::option::weighted(0.3, 0..6_u32), 6),
+        prefer in prop::sample::select(vec![Prefer::Bytes, Prefer::Time, Prefer::Space]),
+        max_bytes in prop::option::of(1..80_u64),
+        missing in 1..40_u64,
+        current in 0..5_u32,
+    ) {
+        let only = |offer: &Offer| !matches!(offer.kind, OfferKind::Blocks(_));
+        let mut catalogue = catalogue(6, offers.into_iter().filter(only).collect());
+        for (release, minimum) in catalogue.releases.iter_mut().zip(&minimums) {
+            release.minimum = minimum.map(version);
+        }
+        let policy = Policy { prefer, max_bytes, bytes_per_second: 1000, ..policy() };
+        let first = decide(policy.clone(), &catalogue, current);
+        let target = match &first {
+            Ok(strategy) if !strategy.is_none() => strategy.to,
+            Err(StrategyError::OverBytes { to, .. }) => *to,
+            _ => return Ok(()),
+        };
+        let of_target = |offer: &&Offer| offer.kind == OfferKind::Full && offer.to == target;
+        let Some(full) = catalogue.offers.iter().find(of_target).cloned() else { return Ok(()) };
+        let bytes = missing.min(full.bytes.unwrap());
+        catalogue.offers.push(Offer { kind: OfferKind::Blocks(version(current)), bytes: Some(bytes), ..full });
+        let numbers = (0..6).find(|number| version(*number) == target).unwrap();
+        let ways = all_ways(&catalogue, &policy, current, numbers);
+        match (first, decide(policy, &catalogue, current)) {
+            (Ok(first), Ok(second)) => {
+                prop_assert_eq!(second.to, first.to);
+                if prefer == Prefer::Bytes {
+                    prop_assert!(second.bytes <= first.bytes);
+                    prop_assert_eq!(second.bytes, ways.iter().map(|way| way.0).min());
+                }
+                if second.way == Way::Blocks {
+                    prop_assert!(second.reason.starts_with("the missing blocks of the full package take "));
+                }
+            }
+            (Err(_), Ok(second)) => prop_assert!(second.to == target && second.bytes <= max_bytes),
+            (Err(_), Err(StrategyError::OverBytes { needed, .. })) => {
+                prop_assert_eq!(needed.0, ways.iter().map(|way| way.0).min());
+            }
+            other => prop_assert!(false, "{:?}", other),
+        }
+    }
+}
+
 #[test]
 fn a_package_that_does_not_tell_its_size_is_the_last_choice_and_never_within_a_budget() {
     let mut unknown = patch(0, 1, 0);

@@ -5,7 +5,7 @@ use super::observer::{Observer, Phase, Progress};
 use super::processor::PackageSource;
 use super::store::ensure_bare_dir;
 use crate::error::{Code, Error};
-use crate::fetch::{self, Carrier, Download, Fetched, Files, Options, Pending, SystemPace, Wanted, Watch};
+use crate::fetch::{self, Carrier, Download, FetchError, Fetched, Files, Options, Pending, SystemPace, Wanted, Watch};
 use crate::limits;
 use crate::model::PatchPackageInfo;
 use crate::vfs::{Access, OsFiles, OsVfs, Vfs};
@@ -37,10 +37,21 @@ impl<'v, V: Vfs> Downloads<'v, V> {
         options: &Options,
         observer: &dyn Observer,
     ) -> Result<Fetched, Error> {
+        Ok(self.bring(wanted, carrier, options, (observer, &mut 0))?)
+    }
+
+    /// The same; bytes that come over the wire are added to `received`, however it ends.
+    pub(super) fn bring(
+        &self,
+        wanted: &Wanted,
+        carrier: &dyn Carrier,
+        options: &Options,
+        (observer, received): (&dyn Observer, &mut u64),
+    ) -> Result<Fetched, FetchError> {
         let files = files(wanted.name());
         let (pace, watch) = (SystemPace::default(), Watching(observer));
         let download = Download { vfs: self.vfs, files: &files, carrier, pace: &pace, options, watch: &watch };
-        Ok(download.run(wanted)?)
+        download.run_counted(wanted, received)
     }
 
     /// Reads a content that was fetched, from its beginning.
@@ -53,14 +64,19 @@ impl<'v, V: Vfs> Downloads<'v, V> {
     /// Removes every download but these.
     pub fn keep_only(&self, wanted: &[&Wanted]) -> Result<(), Error> {
         let kept: BTreeSet<Id> = wanted.iter().map(|wanted| wanted.name()).collect();
-        for id in ids(self.vfs)? {
-            if !kept.contains(&id) {
-                // What remembers goes first: bytes that nothing remembers are begun anew.
-                for at in [layout::download_memory(id), layout::download_content(id)] {
-                    if self.vfs.stat(&at)?.is_some() {
-                        self.vfs.remove_file(&at)?;
-                    }
-                }
+        ids(self.vfs)?.difference(&kept).try_for_each(|id| self.remove(*id))
+    }
+
+    /// Removes what is here of a content.
+    pub(super) fn forget(&self, wanted: &Wanted) -> Result<(), Error> {
+        self.remove(wanted.name())
+    }
+
+    fn remove(&self, id: Id) -> Result<(), Error> {
+        // What remembers goes first: bytes that nothing remembers are begun anew.
+        for at in [layout::download_memory(id), layout::download_content(id)] {
+            if self.vfs.stat(&at)?.is_some() {
+                self.vfs.remove_file(&at)?;
             }
         }
         Ok(())

@@ -4,6 +4,7 @@
 //! directory through any loss of power, and only then the tree is worked on: as by [`Engine::apply`].
 
 use super::attempts::Attempts;
+use super::blocks::{Blocks, Front};
 use super::downloads::{Downloads, Watching};
 use super::engine::{Engine, Report};
 use super::observer::{Observer, Phase, Progress};
@@ -13,15 +14,17 @@ use crate::error::{Code, Error};
 use crate::fetch::{self, Carrier, Failure, FetchError, Options, Patience, SystemPace, Wanted};
 use crate::limits;
 use crate::model::{Digest, Policy as Identity, Version};
-use crate::package::{Package, Start};
+use crate::package::{Head, Package, Start};
 use crate::repository::{
     Answer, Base, Client, Clock, METADATA_DIRECTORY, Notice, OfflinePolicy, Release, ReleaseKind, RepositoryError,
     Request, Step, Stored, TARGETS_DIRECTORY, blob_name,
 };
 use crate::strategy::{
-    Catalogue, Offer, OfferKind, Policy, Release as Offered, UpgradeStrategy, UpgradeStrategyManager,
+    Catalogue, Offer, OfferKind, Policy, Release as OfferedVersion, StrategyError, UpgradeStrategy,
+    UpgradeStrategyManager, Way,
 };
 use crate::vfs::Vfs;
+use std::io::Read as _;
 
 /// A tree's way to its repository, and the rules by which it follows.
 pub struct Follower<'a> {
@@ -60,6 +63,31 @@ pub struct Look {
     consistent: bool,
     /// What was believed of the repository when the look was over.
     trust: Stored,
+    /// The full package of which the front was fetched, by its path.
+    front: Option<(String, Front)>,
+    /// What of it is missing here, if the way is to fetch that.
+    blocks: Option<Blocks>,
+    /// Bytes of packages that came over the wire for the look.
+    received: u64,
+}
+
+impl Look {
+    pub(super) fn front(&self) -> Option<&(String, Front)> {
+        self.front.as_ref()
+    }
+
+    pub(super) fn is_consistent(&self) -> bool {
+        self.consistent
+    }
+}
+
+/// What a repository offers to this device.
+pub(super) struct Offered {
+    pub(super) rules: Policy,
+    pub(super) usable: Vec<Release>,
+    pub(super) installed: Version,
+    pub(super) consistent: bool,
+    trust: Stored,
 }
 
 impl Follower<'_> {
@@ -92,11 +120,28 @@ impl Follower<'_> {
             engine.keep_trust(&role, bytes.as_deref())?;
             known = engine.stored_trust()?;
         }
-        self.choose(&client, &Engine::open(open()?)?)
+        let engine = Engine::open(open()?)?;
+        let (offered, unusable) = self.offered(&client, &engine)?;
+        drop(engine);
+        let first = decide(&offered, None);
+        let mut received = 0;
+        let front = self.front(open, &offered, &first, (observer, &mut received))?;
+        let (chosen, blocks) = match &front {
+            Some((release, front)) => self.choose_again(open, &offered, (first, release, front))?,
+            None => (first, None),
+        };
+        let (strategy, downgrade) = chosen?;
+        let of_step = |name: &String| offered.usable.iter().find(|release| release.path == *name).cloned();
+        let packages = strategy.steps.iter().filter_map(|step| of_step(&step.name)).collect();
+        let front = front.map(|(release, front)| (release.path.clone(), front));
+        let blocks = blocks.filter(|_| strategy.way == Way::Blocks);
+        let (notices, consistent, trust) = (client.notices().to_vec(), offered.consistent, offered.trust);
+        let unusable = unusable.into_iter().collect();
+        Ok(Look { strategy, packages, notices, unusable, downgrade, consistent, trust, front, blocks, received })
     }
 
-    /// What is to be done, by what a look that is over believes.
-    fn choose<V: Vfs>(&self, client: &Client, engine: &Engine<V>) -> Result<Look, Error> {
+    /// What there is to choose from, by what a look that is over believes.
+    fn offered<V: Vfs>(&self, client: &Client, engine: &Engine<V>) -> Result<(Offered, Vec<RepositoryError>), Error> {
         let installed = Version::parse(&engine.current()?.version).map_err(|error| {
             Error::new(Code::Version, "the version that is installed cannot be compared with others").because(error)
         })?;
@@ -112,12 +157,7 @@ impl Follower<'_> {
             self.wanted(release, consistent).addresses.iter().all(|address| self.carrier.lacks(address))
         };
         usable.retain(|release| !nobody_has(release));
-        let (strategy, downgrade) = decide(rules, &usable, installed)?;
-        let of_step = |name: &String| usable.iter().find(|release| release.path == *name).cloned();
-        let packages = strategy.steps.iter().filter_map(|step| of_step(&step.name)).collect();
-        let notices = client.notices().to_vec();
-        let trust = engine.stored_trust()?;
-        Ok(Look { strategy, packages, notices, unusable, downgrade, consistent, trust })
+        Ok((Offered { rules, usable, installed, consistent, trust: engine.stored_trust()? }, unusable))
     }
 
     /// Fetches what a look has chosen, and applies it. On trial, that is the first package only: each version is tried
@@ -137,14 +177,33 @@ impl Follower<'_> {
             look.packages.iter().take(count).map(|release| (release, self.wanted(release, look.consistent))).collect();
         // What is left of earlier downloads and not among these leads nowhere any more.
         downloads.keep_only(&packages.iter().map(|(_, wanted)| wanted).collect::<Vec<_>>())?;
-        let total = packages.iter().map(|(release, _)| release.bytes).sum();
+        let mut blocks = look.blocks.as_ref();
+        let bytes = |release: &Release| look.blocks.as_ref().map_or(release.bytes, |blocks| blocks.sections.bytes());
+        let total = packages.iter().map(|(release, _)| bytes(release)).sum();
         let room = packages.iter().map(|(release, _)| release.space_bytes).max().unwrap_or(0);
-        let mut before = 0;
+        let (mut before, mut received) = (0, look.received);
         for (release, wanted) in &packages {
-            let left = u64::saturating_sub(total, before + release.bytes);
-            let options = Options { room: room.saturating_add(left), ..self.options.clone() };
-            downloads.fetch(wanted, self.carrier, &options, &Part { observer, before, total })?;
-            before += release.bytes;
+            let so_far = before + bytes(release);
+            let left = u64::saturating_sub(total, so_far);
+            let mut fetch = |wanted: &Wanted| {
+                let most_bytes = self.rules.max_bytes.map(|most| most.saturating_sub(received));
+                let options = Options { room: room.saturating_add(left), most_bytes, ..self.options.clone() };
+                let part = Part { observer, before, total };
+                downloads.bring(wanted, self.carrier, &options, (&part, &mut received))
+            };
+            let part =
+                blocks.map(|Blocks { sections, .. }| Wanted { sections: Some(sections.clone()), ..wanted.clone() });
+            match fetch(part.as_ref().unwrap_or(wanted)) {
+                // All of it serves as well.
+                Err(error) if part.is_some() && error.lacks_ranges() && !error.is_distrust() => {
+                    fetch(wanted)?;
+                    blocks = None;
+                }
+                fetched => {
+                    fetched?;
+                }
+            }
+            before = so_far;
         }
         let mut engine = Engine::open(open()?)?;
         let recovered = engine.recover(observer)?;
@@ -169,14 +228,19 @@ impl Follower<'_> {
         let mut done: Option<Report> = None;
         for (release, wanted) in &packages {
             let settings = PackageSettings { allow_downgrade: look.downgrade, ..settings.clone() };
-            let bytes = downloads.read(wanted)?;
             attempts.note(&vfs, release.version)?;
-            let applied = Package::open(bytes)
+            // In the place of what was not fetched anything of its length will do.
+            let padding = if blocks.is_some() { release.bytes } else { 0 };
+            let read = downloads.read(wanted)?.chain(std::io::repeat(0).take(padding));
+            let applied = Package::open(read.take(if blocks.is_some() { release.bytes } else { u64::MAX }))
                 .map_err(Error::from)
                 .and_then(|package| Ok(package.accept_unsigned()?))
                 .and_then(|package| {
                     refuse_other(&package, release)?;
-                    engine.apply(package, &settings, observer)
+                    match blocks {
+                        Some(blocks) => engine.apply_blocks(package, blocks, &settings, observer),
+                        None => engine.apply(package, &settings, observer),
+                    }
                 });
             let report = applied.map_err(|error| {
                 attempts.judge(&vfs, release.version, &error);
@@ -274,7 +338,7 @@ impl Follower<'_> {
         }
     }
 
-    fn wanted(&self, release: &Release, consistent: bool) -> Wanted {
+    pub(super) fn wanted(&self, release: &Release, consistent: bool) -> Wanted {
         let path = format!("{TARGETS_DIRECTORY}/{}", blob_name(&release.path, &release.digest, consistent));
         Wanted {
             addresses: self.addresses.iter().map(|address| fetch::below(address, &path)).collect(),
@@ -336,14 +400,20 @@ fn trees_here<V: Vfs>(engine: &Engine<V>) -> Result<Vec<Digest>, Error> {
     Ok(out)
 }
 
-/// What is to be done with these packages, and whether it leads back.
-fn decide(rules: Policy, usable: &[Release], installed: Version) -> Result<(UpgradeStrategy, bool), Error> {
+/// What is to be done, and whether it leads back.
+pub(super) type Decided = Result<(UpgradeStrategy, bool), StrategyError>;
+
+/// What is to be done with what is offered, and with the missing blocks of one full package: its path, and their bytes.
+pub(super) fn decide(offered: &Offered, blocks: Option<(&str, u64)>) -> Decided {
+    let Offered { rules, usable, installed, .. } = offered;
+    let (rules, installed) = (rules.clone(), *installed);
+    let catalogue = |releases: &mut dyn Iterator<Item = &Release>| catalogue(releases, installed, blocks);
     let back = rules.allow_downgrade && rules.target.is_none_or(|target| target < installed);
     let ahead = match rules.target {
         Some(target) if target < installed => None,
         _ => {
             let rules = Policy { allow_downgrade: false, ..rules.clone() };
-            Some(UpgradeStrategyManager::new(rules).decide(&catalogue(usable.iter()), installed)?)
+            Some(UpgradeStrategyManager::new(rules).decide(&catalogue(&mut usable.iter()), installed)?)
         }
     };
     if let Some(strategy) = ahead.filter(|strategy| !strategy.is_none() || !back) {
@@ -358,7 +428,7 @@ fn decide(rules: Policy, usable: &[Release], installed: Version) -> Result<(Upgr
                 ReleaseKind::Patch(base) => base.version == installed,
             }
     };
-    let permitted = catalogue(usable.iter().filter(permitted));
+    let permitted = catalogue(&mut usable.iter().filter(permitted));
     let newest = permitted.releases.iter().map(|release| release.version).filter(|version| rules.may_install(version));
     let Some(target) = rules.target.or(newest.max()) else {
         let reason = format!("{installed} is the newest version, and the repository permits no older one over it");
@@ -370,11 +440,15 @@ fn decide(rules: Policy, usable: &[Release], installed: Version) -> Result<(Upgr
     Ok((strategy, true))
 }
 
-fn catalogue<'a>(releases: impl Iterator<Item = &'a Release>) -> Catalogue {
+fn catalogue(
+    releases: &mut dyn Iterator<Item = &Release>,
+    installed: Version,
+    blocks: Option<(&str, u64)>,
+) -> Catalogue {
     let mut out = Catalogue::default();
     for release in releases {
-        out.releases.push(Offered { version: release.version, channels: Vec::new(), minimum: release.minimum });
-        out.offers.push(Offer {
+        out.releases.push(OfferedVersion { version: release.version, channels: Vec::new(), minimum: release.minimum });
+        let offer = Offer {
             name: release.path.clone(),
             kind: match &release.kind {
                 ReleaseKind::Full => OfferKind::Full,
@@ -390,7 +464,11 @@ fn catalogue<'a>(releases: impl Iterator<Item = &'a Release>) -> Catalogue {
             bytes: Some(release.bytes),
             space: release.space_bytes,
             apply_ms: release.space_bytes / limits::APPLY_BYTES_PER_MS,
-        });
+        };
+        if let Some((_, bytes)) = blocks.filter(|(path, _)| release.path == *path) {
+            out.offers.push(Offer { kind: OfferKind::Blocks(installed), bytes: Some(bytes), ..offer.clone() });
+        }
+        out.offers.push(offer);
     }
     out
 }
@@ -405,7 +483,13 @@ fn refuse_other<R: std::io::Read>(
         let what = format!("{} holds package {}, not {}", release.path, package.id(), release.package);
         return Err(Error::new(Code::Digest, what));
     }
-    let head = package.promise().head();
+    if is_described(package.promise().head(), release) {
+        return Ok(());
+    }
+    Err(Error::new(Code::Format, format!("{} is described as something else than it is", release.path)))
+}
+
+pub(super) fn is_described(head: &Head, release: &Release) -> bool {
     let start = match &release.kind {
         ReleaseKind::Full => Start::Anything,
         ReleaseKind::Patch(base) => Start::Base { version: base.version.to_string(), digest: base.digest },
@@ -417,10 +501,7 @@ fn refuse_other<R: std::io::Read>(
         (one, other) => one == other,
     };
     let same_version = Version::parse(&head.to).ok() == Some(release.version);
-    if same_start && same_version && head.target == release.target && head.architecture == release.architecture {
-        return Ok(());
-    }
-    Err(Error::new(Code::Format, format!("{} is described as something else than it is", release.path)))
+    same_start && same_version && head.target == release.target && head.architecture == release.architecture
 }
 
 /// One download of several.

@@ -6,6 +6,7 @@
 
 mod attempts;
 mod baseline;
+mod blocks;
 mod decide;
 mod delivery;
 mod downloads;
@@ -22,6 +23,7 @@ mod observer;
 mod package;
 mod patch_executor;
 mod preflight;
+mod preview;
 mod processor;
 mod recover;
 mod request;

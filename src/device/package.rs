@@ -1,6 +1,7 @@
 //! Applying a package: from what it promises to the changes of a transaction.
 
 use super::baseline::whole_length;
+use super::blocks::{Blocks, is_there};
 use super::engine::{Change, Engine, NoPayload, Payload, Report, Request, Settings, Sink, Source};
 use super::observer::Observer;
 use super::preflight::{self, Checked, Known, Room};
@@ -13,7 +14,7 @@ use crate::model::{Difference, Digest, Kind, Manifest, Policy, TreePath, Version
 use crate::package::{self, Codec, Head, Package, Promise, Start, Verified};
 use crate::tree;
 use crate::vfs::Vfs;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::Read;
 
 /// What a caller allows a package to do.
@@ -55,11 +56,57 @@ impl<V: Vfs> Engine<V> {
         observer: &dyn Observer,
     ) -> Result<Report, Error> {
         let (promise, payload) = package.into_payload();
+        self.commit_full(promise, payload, None, settings, observer)
+    }
+
+    /// Applies a full package of which only the blocks are here that the tree does not have.
+    pub(super) fn apply_blocks<R: Read>(
+        &mut self,
+        package: Package<R, Verified>,
+        blocks: &Blocks,
+        settings: &PackageSettings,
+        observer: &dyn Observer,
+    ) -> Result<Report, Error> {
+        self.make_idle()?;
+        refuse_demands(package.promise(), settings)?;
+        let (promise, payload) = package.into_payload_of(blocks.here.clone());
+        self.commit_full(promise, payload, Some(&blocks.local), settings, observer)
+    }
+
+    fn commit_full<R: Read>(
+        &mut self,
+        promise: Promise,
+        payload: package::Payload<R>,
+        local: Option<&BTreeMap<TreePath, TreePath>>,
+        settings: &PackageSettings,
+        observer: &dyn Observer,
+    ) -> Result<Report, Error> {
         let (_, recorded, request) = self.request(promise.head(), settings)?;
-        let changes = full_changes(&under(recorded, promise.head().policy)?, &promise)?;
-        let names: Vec<TreePath> = promise.changes().iter().map(|change| change.path.clone()).collect();
+        let (changes, names) = full_changes(&under(recorded, promise.head().policy)?, &promise, local)?;
         drop(promise);
-        self.commit(Request { changes, ..request }, &mut FromPackage { payload, names }, observer)
+        let base = |change: &Change| match &change.source {
+            Source::Base(path) => Some(path.clone()),
+            _ => None,
+        };
+        let sources: Vec<TreePath> = changes.iter().filter_map(base).collect();
+        let committed = self.commit(Request { changes, ..request }, &mut FromPackage { payload, names }, observer);
+        committed.map_err(|error| self.blamed_on(error, &sources))
+    }
+
+    /// A content that is not what was promised may come from a file of the tree that is not what is recorded.
+    fn blamed_on(&self, error: Error, sources: &[TreePath]) -> Error {
+        let recorded = self.manifest().ok().flatten().filter(|_| error.code() == Code::Digest);
+        let changed = |recorded: Manifest| {
+            let is_changed = |path: &&TreePath| match recorded.get(path).map(|node| &node.kind) {
+                Some(Kind::File { size, digest }) => !is_there(&self.vfs, path, *size, *digest),
+                _ => false,
+            };
+            sources.iter().find(is_changed).cloned()
+        };
+        let Some(path) = recorded.and_then(changed) else { return error };
+        let message = format!("{path} is not what is recorded, and a part of the update was to be copied from it");
+        let finding = Finding { path, difference: Difference::Content };
+        Error::new(Code::Changed, message).because(error).listing(vec![finding])
     }
 
     /// Unpacks the contents of a patch first, which needs what it starts from to be there, and then commits them.
@@ -157,7 +204,7 @@ impl<V: Vfs> Engine<V> {
     }
 }
 
-fn under(recorded: Manifest, policy: Policy) -> Result<Manifest, Error> {
+pub(super) fn under(recorded: Manifest, policy: Policy) -> Result<Manifest, Error> {
     recorded
         .under(policy)
         .map_err(|error| Error::new(Code::Base, "the recorded tree does not fit the package's policy").because(error))
@@ -222,7 +269,7 @@ fn wrong_base(recorded: &Manifest, promise: &Promise, version: &str, current: &s
 
 /// The changes of a patch. What files become is known of contents that the base has, and of those in `made`, which are
 /// the contents of the payload in their order; others keep the digest of nothing.
-fn patch_changes(promise: &Promise, recorded: &Manifest, made: &[Digest]) -> Result<Vec<Change>, Error> {
+pub(super) fn patch_changes(promise: &Promise, recorded: &Manifest, made: &[Digest]) -> Result<Vec<Change>, Error> {
     let mut changes: Vec<Change> = Vec::with_capacity(promise.changes().len());
     let mut content = 0;
     let odd = |path: &TreePath, what: &str| Error::new(Code::PackageFormat, format!("{path}: {what}"));
@@ -269,40 +316,61 @@ fn patch_changes(promise: &Promise, recorded: &Manifest, made: &[Digest]) -> Res
     Ok(changes)
 }
 
-/// From whatever is recorded to everything that a full package holds.
-fn full_changes(recorded: &Manifest, promise: &Promise) -> Result<Vec<Change>, Error> {
+/// From whatever is recorded to everything that a full package holds, and for each of its changes the path that gets its
+/// content. `local` says, of a package of which only a part is here, which contents are taken from the tree, by the path
+/// that they will have, and from where.
+fn full_changes(
+    recorded: &Manifest,
+    promise: &Promise,
+    local: Option<&BTreeMap<TreePath, TreePath>>,
+) -> Result<(Vec<Change>, Vec<TreePath>), Error> {
     let target = promise
         .manifest()
         .ok_or_else(|| Error::new(Code::PackageFormat, "a full package does not hold a whole tree"))?;
     let changes = tree::changes(recorded, &target);
     let at: HashMap<&TreePath, usize> = changes.iter().enumerate().map(|(at, change)| (&change.path, at)).collect();
     let all = promise.changes();
-    let source_of = |path: &TreePath| {
+    let mut names: Vec<TreePath> = all.iter().map(|change| change.path.clone()).collect();
+    // Contents that nobody has but the package, while the path that brings them there is not to be changed.
+    let mut taken_over: HashMap<usize, u32> = HashMap::new();
+    let mut source_of = |index: usize, path: &TreePath| {
         let position = all.binary_search_by(|change| change.path.cmp(path)).ok()?;
+        let from_here = || local.and_then(|local| local.get(path)).map(|from| Source::Base(from.clone()));
         Some(match all[position].source()? {
             package::Source::None => Source::None,
-            package::Source::Payload => Source::Payload,
+            package::Source::Payload => from_here().unwrap_or(Source::Payload),
             package::Source::Base(path) => Source::Base(path.clone()),
             package::Source::Change(other) => {
                 let first = &all[*other].path;
-                // The first one may be in the tree already, and then nothing changes there.
-                at.get(first).map_or_else(|| Source::Base(first.clone()), |at| Source::Change(*at as u32))
+                match (at.get(first), taken_over.get(other)) {
+                    (Some(at), _) => Source::Change(*at as u32),
+                    // The first one is in the tree already, and nothing changes there.
+                    (None, _) if local.is_none() => Source::Base(first.clone()),
+                    (None, Some(at)) => Source::Change(*at),
+                    (None, None) => from_here().unwrap_or_else(|| {
+                        taken_over.insert(*other, index as u32);
+                        names[*other] = path.clone();
+                        Source::Payload
+                    }),
+                }
             }
         })
     };
-    Ok(changes
+    let changes = changes
         .iter()
-        .map(|change| Change {
+        .enumerate()
+        .map(|(index, change)| Change {
             path: change.path.clone(),
             after: change.after.clone(),
-            source: change.after.as_ref().and_then(|_| source_of(&change.path)).unwrap_or(Source::None),
+            source: change.after.as_ref().and_then(|_| source_of(index, &change.path)).unwrap_or(Source::None),
         })
-        .collect())
+        .collect();
+    Ok((changes, names))
 }
 
 struct FromPackage<R> {
     payload: package::Payload<R>,
-    /// The paths of the package's changes, by index.
+    /// The paths that get the contents of the package's changes, by index.
     names: Vec<TreePath>,
 }
 

@@ -147,6 +147,25 @@ fn every_object_is_in_the_manual_and_the_manual_tells_of_no_other() {
     for arguments in runs {
         look(&arguments);
     }
+    // A full package of which most is there.
+    place.copy("old", "large");
+    for seed in [1_u64, 2] {
+        let mut state = seed;
+        let mut step = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 56) as u8
+        };
+        let noise: Vec<u8> = (0..4 << 20).map(|_| step()).collect();
+        std::fs::write(place.path(&format!("large/{seed}")), noise).unwrap();
+    }
+    place.good(&["repo", "init", "LARGE", "--key", "key"]);
+    let init = ["--root", "large", "init", "--version", "1.0.0", "--owner", "no", "--trust", "key.pub"];
+    place.copy("large", "larger");
+    place.write("larger/app", "a new application");
+    let add = ["repo", "add", "LARGE", "--tree", "larger", "--to", "1.1.0", "--key", "key", "--owner", "no"];
+    place.good(&add);
+    place.good(&init);
+    look(&["--root", "large", "check", "--from", "LARGE"]);
     place.write("dev/bin/app", "changed");
     // As it is when nobody has renewed it for a year.
     let keys = ["k2", "key"].map(|name| surefoot::trust::SecretKey::from_pem(&place.read(name)).unwrap());

@@ -15,36 +15,36 @@ use surefoot::trust::SecretKey;
 use surefoot::vfs::OsVfs;
 
 /// A repository `REPO` with version 1.0.0 of the tree `old`, which `dev` has.
-fn with_repository() -> Place {
+pub(super) fn with_repository() -> Place {
     let place = Place::new();
     place.good(&["repo", "init", "REPO", "--key", "key"]);
     full(&place, "old", "1.0.0", &[]);
     place
 }
 
-fn full(place: &Place, tree: &str, version: &str, terms: &[&str]) {
+pub(super) fn full(place: &Place, tree: &str, version: &str, terms: &[&str]) {
     let build = ["build", "--full", tree, "--to", version, "--owner", "no", "--no-prove", "-o", "full.sf"];
     place.good(&build);
     place.good(&[&["repo", "add", "REPO", "full.sf", "--key", "key"], terms].concat());
 }
 
-fn patch(place: &Place, (old, from): (&str, &str), (new, to): (&str, &str), terms: &[&str]) {
+pub(super) fn patch(place: &Place, (old, from): (&str, &str), (new, to): (&str, &str), terms: &[&str]) {
     let build = ["build", old, new, "--from", from, "--to", to, "--owner", "no", "--no-prove", "-o", "patch.sf"];
     place.good(&build);
     place.good(&[&["repo", "add", "REPO", "patch.sf", "--key", "key"], terms].concat());
 }
 
-fn copy(place: &Place, from: &str, to: &str) {
+pub(super) fn copy(place: &Place, from: &str, to: &str) {
     let _ = fs::remove_dir_all(place.path(to));
     assert!(Command::new("cp").arg("-a").arg(place.path(from)).arg(place.path(to)).status().unwrap().success());
 }
 
-fn on_device<'a>(verb: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+pub(super) fn on_device<'a>(verb: &'a str, more: &[&'a str]) -> Vec<&'a str> {
     [&["--root", "dev", verb, "--from", "REPO"], more].concat()
 }
 
 /// The last object that the program told.
-fn object(place: &Place, arguments: &[&str]) -> Value {
+pub(super) fn object(place: &Place, arguments: &[&str]) -> Value {
     let (_, stdout, stderr) = place.run(&[&["--json"], arguments].concat());
     serde_json::from_str(stdout.lines().last().unwrap_or_else(|| panic!("{stderr}"))).unwrap()
 }
@@ -346,7 +346,7 @@ fn an_update_waits_for_others() {
 }
 
 /// Moves the repository to where nginx serves it.
-fn serve(place: &Place, www: &Path) {
+pub(super) fn serve(place: &Place, www: &Path) {
     let _ = fs::remove_dir_all(www.join("repo"));
     assert!(Command::new("cp").arg("-a").arg(place.path("REPO")).arg(www.join("repo")).status().unwrap().success());
 }
@@ -384,7 +384,7 @@ fn over_http_and_tls_a_device_follows_what_the_publisher_adds() {
 }
 
 /// Serves the repository, and says this of what is not there; `odd` answers instead where it wants to.
-fn server(place: &Place, missing: &'static str, odd: fn(&Asked, &mut TcpStream) -> bool) -> Server {
+pub(super) fn server(place: &Place, missing: &'static str, odd: fn(&Asked, &mut TcpStream) -> bool) -> Server {
     let root = place.path("REPO");
     Server::start(move |asked, stream| {
         if odd(asked, stream) {

@@ -1,5 +1,6 @@
 //! Downloads: real connections that misbehave, a disk that forgets, nginx, and a program that is killed.
 
+mod blocks;
 mod crash;
 mod embedding;
 mod follow;

@@ -394,3 +394,156 @@ fn one_copy_does_not_say_alone_that_there_is_no_newer_root() {
     let look = follower.look(&|| Ok(disk.clone()), &()).unwrap();
     assert_eq!((look.strategy.to.to_string().as_str(), versions(&disk)["root"]), ("1.0.2", 2));
 }
+
+/// Bytes that look like nothing, as text.
+fn noise(length: usize, seed: u64) -> String {
+    let mut state = seed.wrapping_mul(2).wrapping_add(1);
+    let step = |_| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        char::from(b'0' + (state >> 57) as u8 % 64)
+    };
+    (0..length).map(step).collect()
+}
+
+/// Five files: one changes, one moves, one is copied, of two only one has a twin, which is new.
+fn large_tree(new: bool) -> BTreeMap<&'static str, String> {
+    let size = 100_000;
+    let mut files: BTreeMap<_, _> =
+        ["a", "b", "c", "d"].into_iter().zip(1..).map(|(name, n)| (name, noise(size, n))).collect();
+    files.insert("app", if new { "two".into() } else { "one".into() });
+    if new {
+        files.insert("a", noise(size, 10));
+        let moved = files.remove("b").unwrap();
+        files.insert("moved", moved);
+        files.insert("twin", files["c"].clone());
+        files.insert("twins/other", files["c"].clone());
+    }
+    files
+}
+
+fn on_disk(files: &BTreeMap<&'static str, String>) -> SimVfs {
+    let disk = SimVfs::new();
+    for (path, content) in files {
+        disk.write_file(path, content);
+    }
+    disk.reboot_clean()
+}
+
+/// A repository with a full package of the new tree, and a device with the old one.
+fn mostly_the_same() -> (SimVfs, SimVfs) {
+    let repository = repository();
+    let walk = Walk { policy: Policy { owner: false, mtime: false }, state_inside: true };
+    let new = on_disk(&large_tree(true));
+    let tree = scan(&new, &walk, &|_, _| ()).unwrap();
+    let options = surefoot::publish::Options {
+        to: "1.1.0".into(),
+        level: surefoot::package::Level::Fast,
+        segment: Some(1 << 16),
+        ..surefoot::publish::Options::default()
+    };
+    let (mut spool, mut out) = (std::io::Cursor::new(Vec::new()), Vec::new());
+    surefoot::publish::build_full(&tree, &new, &options, &mut spool, &mut out).unwrap();
+    let mut publisher = Publisher::open(repository.clone()).unwrap();
+    add(&mut publisher, &out).unwrap();
+    publisher.commit(&[&key(1)], now()).unwrap();
+    drop(publisher);
+    let device = on_disk(&large_tree(false));
+    let manifest = scan(&device, &walk, &|_, _| ()).unwrap();
+    let root = repository.read_file("metadata/1.root.json").unwrap();
+    let config = Config { owner: false, mtime: false, ..Config::default() };
+    drop(Engine::init_trusting(device.clone(), config, "1.0.0", Some(&manifest), Some(&root)).unwrap());
+    (repository.reboot_clean(), device.reboot_clean())
+}
+
+fn holds(disk: &SimVfs, files: &BTreeMap<&'static str, String>) -> bool {
+    let walk = Walk { policy: Policy { owner: false, mtime: false }, state_inside: true };
+    let there = scan(disk, &walk, &|_, _| ()).unwrap();
+    surefoot::tree::changes(&there, &scan(&on_disk(files), &walk, &|_, _| ()).unwrap()).is_empty()
+}
+
+/// Counts the bytes of packages.
+struct Counting(Served, std::sync::atomic::AtomicU64);
+
+impl Carrier for Counting {
+    fn get(&self, request: &Request) -> Result<Response, Failure> {
+        let answer = self.0.get(request)?;
+        if request.address.starts_with("targets/") {
+            let length = answer.head.content_length.unwrap_or(0);
+            self.1.fetch_add(length, std::sync::atomic::Ordering::Relaxed);
+        }
+        Ok(answer)
+    }
+}
+
+#[test]
+fn no_loss_of_power_leaves_a_mixed_tree_when_only_missing_blocks_are_fetched() {
+    let (repository, before) = mostly_the_same();
+    let planned = {
+        let carrier = Served(repository.clone());
+        let disk = before.reboot_clean();
+        let look = follower(&carrier, Clock::Now(now())).look(&|| Ok(disk.clone()), &()).unwrap();
+        assert_eq!(look.strategy.way, strategy::Way::Blocks, "{}", look.strategy);
+        assert!(look.strategy.bytes.unwrap() * 2 < look.packages[0].bytes, "{}", look.strategy);
+        look.strategy.bytes.unwrap()
+    };
+    let counted = |disk: &SimVfs| {
+        let carrier = Counting(Served(repository.clone()), Default::default());
+        let done = follower(&carrier, Clock::Now(now())).update(&|| Ok(disk.clone()), &PackageSettings::default(), &());
+        (done.map(|(_, report)| report.map(|report| report.to)), carrier.1.into_inner())
+    };
+    let tally = Explorer::on(before.reboot_clean())
+        .profiles(&Profile::ATOMIC)
+        .budget(Budget::sample(3, 1))
+        .run(|disk| counted(disk).0.is_ok())
+        .judge(|disk, done| {
+            let mut engine = Engine::open(disk.clone()).map_err(|error| error.to_string())?;
+            engine.recover(&()).map_err(|error| error.to_string())?;
+            let version = engine.current().unwrap().version;
+            drop(engine);
+            if !holds(disk, &large_tree(version == "1.1.0")) || (*done && version != "1.1.0") {
+                return Err(format!("version {version} holds something else"));
+            }
+            let (next, bytes) = counted(disk);
+            next.map_err(|error| error.to_string())?;
+            if bytes > planned || !holds(disk, &large_tree(true)) {
+                return Err(format!("the next update took {bytes} bytes, and is not new"));
+            }
+            Ok(())
+        })
+        .unwrap_or_else(|violation| panic!("{violation}"));
+    println!("{tally:?}");
+    assert!(tally.crash_points > 100 && tally.states > 200, "{tally:?}");
+}
+
+/// What was compared in a look may be changed before it is used: of that nothing gets into the tree.
+#[test]
+fn what_is_changed_after_a_look_stops_the_update_and_is_looked_at_again() {
+    let (repository, before) = mostly_the_same();
+    let carrier = Served(repository);
+    let follower = follower(&carrier, Clock::Now(now()));
+    for (path, lasting) in [("a", true), ("b", true), ("c", false)] {
+        let disk = before.reboot_clean();
+        let open = || Ok(disk.clone());
+        let look = follower.look(&open, &()).unwrap();
+        let good = disk.read_file(path).unwrap();
+        disk.write_file(path, noise(good.len(), 77));
+        let refused = follower.install(&open, &look, &PackageSettings::default(), &()).unwrap_err();
+        assert_eq!(refused.code().as_str(), "tree.changed", "{path}: {refused}");
+        assert_eq!(disk.read_file(".surefoot/attempts"), None, "it is not the release that has failed");
+        let mut odd = large_tree(false);
+        odd.insert(path, noise(good.len(), 77));
+        assert!(holds(&disk, &odd), "{path}");
+        // What is only copied is fetched instead, from now on.
+        let again = follower.look(&open, &()).unwrap();
+        assert_eq!(again.strategy.bytes > look.strategy.bytes, !lasting, "{path}");
+        if lasting {
+            disk.write_file(path, &good);
+        }
+        follower.install(&open, &again, &PackageSettings::default(), &()).unwrap();
+        let mut new = large_tree(true);
+        if !lasting {
+            new.insert(path, noise(good.len(), 77));
+        }
+        assert!(holds(&disk, &new), "{path}");
+    }
+}

@@ -68,7 +68,7 @@ impl Summary {
 }
 
 /// One change, on a line.
-fn told(Described { path, change, size_before, size_after }: &Described) -> String {
+pub(super) fn told(Described { path, change, size_before, size_after }: &Described) -> String {
     let sizes = match (size_before, size_after) {
         (Some(before), Some(after)) if before != after => format!("  ({} -> {})", bytes(*before), bytes(*after)),
         (Some(size), _) | (None, Some(size)) => format!("  ({})", bytes(*size)),

@@ -1,5 +1,6 @@
 //! `plan --from`: every operation of an update, and what it would cost.
 
+use super::diff::told;
 use crate::cli::args::{Global, ManifestKind, Plan};
 use crate::cli::following;
 use crate::cli::managed::Managed;
@@ -9,6 +10,7 @@ use crate::device::Look;
 use crate::error::Error;
 use crate::model::PatchOperations;
 use crate::strategy::{UpgradeStrategy, Way};
+use crate::tree::Described;
 use serde::Serialize;
 
 /// One package of a way through a repository.
@@ -27,7 +29,7 @@ struct Package<'a> {
 struct Planned<'a> {
     #[serde(flatten)]
     strategy: &'a UpgradeStrategy,
-    /// What a patch does; nothing for a full package, of which only the package itself tells.
+    /// What a patch of a service does; packages of a repository tell it themselves.
     operations: Option<&'a PatchOperations>,
 }
 
@@ -40,7 +42,8 @@ pub(super) fn run(asked: &Plan, global: &Global, output: &Output) -> Result<(), 
         let follower = following::follower((&asked.way, &asked.web), &asked.arch, asked.allow_downgrade, source)?;
         let look = follower.look(&|| managed.open(), &())?;
         following::tell(&look, output);
-        tell_packages(&look, output);
+        let doings = follower.preview(&|| managed.open(), &look)?;
+        tell_packages(&look, &doings, output);
         return Ok(());
     }
     let decision = service::decide(&asked.way, &asked.web, &asked.arch, &managed, &carriers)?;
@@ -64,12 +67,14 @@ pub(super) fn run(asked: &Plan, global: &Global, output: &Output) -> Result<(), 
     Ok(())
 }
 
-/// What each package takes. What it does, only the package itself tells.
-fn tell_packages(look: &Look, output: &Output) {
+/// What each package takes, and as far as that is at hand, what it does.
+fn tell_packages(look: &Look, doings: &[Vec<Described>], output: &Output) {
     service::tell(&look.strategy, output);
-    for release in &look.packages {
+    for (number, (release, step)) in look.packages.iter().zip(&look.strategy.steps).enumerate() {
         let space = bytes(release.space_bytes);
-        output.line(format_args!("{:<8} {}  {}, stages {space}", "fetch", release.path, bytes(release.bytes)));
+        let missing = if step.kind == Way::Blocks { "missing blocks of " } else { "" };
+        let fetched = bytes(step.bytes.unwrap_or(release.bytes));
+        output.line(format_args!("{:<8} {missing}{}  {fetched}, stages {space}", "fetch", release.path));
         output.item(
             "package",
             &Package {
@@ -82,6 +87,10 @@ fn tell_packages(look: &Look, output: &Output) {
                 notes: &release.notes,
             },
         );
+        for change in doings.get(number).into_iter().flatten() {
+            output.item("change", change);
+            output.line(told(change));
+        }
     }
     output.result(&Planned { strategy: &look.strategy, operations: None });
 }

@@ -1,0 +1,277 @@
+//! The missing blocks of a full package: which of its segments hold content that the tree does not have.
+//!
+//! The front of a package, its manifest and signatures, says what every segment is and what every file will be. It is
+//! fetched first, and is the right one if its name is the one that the repository has signed. The digests of the segments
+//! say then what of the rest is what it should be, so nothing of this is believed by whoever sent it.
+
+use super::downloads::Downloads;
+use super::engine::Engine;
+use super::follow::{Decided, Follower, Offered, decide, is_described};
+use super::observer::Observer;
+use super::package::under;
+use crate::error::{Code, Error};
+use crate::fetch::{Carrier, FetchError, Options, Patience, Section, Sections, Wanted};
+use crate::limits;
+use crate::model::{Digest, Kind, Manifest, ManifestChange, TreePath};
+use crate::package::{self, Package, Promise, Start};
+use crate::repository::{Release, ReleaseKind};
+use crate::strategy::StrategyError;
+use crate::tree::{self, hash_file};
+use crate::vfs::{FileType, Place, Stat, Vfs};
+use std::collections::{BTreeMap, HashMap};
+use std::io::Read as _;
+
+/// What comes before the segments of a package, verified.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Front {
+    pub(super) promise: Promise,
+    /// How long it is.
+    pub(super) bytes: u64,
+}
+
+/// What to fetch of a full package, and where the rest is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Blocks {
+    /// What to fetch.
+    pub(super) sections: Sections,
+    /// Which segments that brings.
+    pub(super) here: Vec<bool>,
+    /// Contents that it does not bring, by the path that they will have: where the tree holds them.
+    pub(super) local: BTreeMap<TreePath, TreePath>,
+}
+
+impl Blocks {
+    /// Compares a full package of so many bytes with what is recorded of the tree. A file that nothing else is going to
+    /// look at is read: its content has to be what is recorded to be of use. Nothing if all segments are needed.
+    pub(super) fn compare<V: Vfs>(
+        vfs: &V,
+        recorded: &Manifest,
+        front: &Front,
+        length: u64,
+    ) -> Result<Option<Self>, Error> {
+        let promise = &front.promise;
+        if promise.head().start != Start::Anything {
+            return Ok(None);
+        }
+        let Some(target) = promise.manifest() else { return Ok(None) };
+        let changes = tree::changes(recorded, &target);
+        let changed = |path: &TreePath| changes.binary_search_by(|change| change.path.cmp(path)).is_ok();
+        let mut sources = Sources::new(vfs, recorded, &changes);
+        let all = promise.changes();
+        let (mut local, mut missing) = (BTreeMap::new(), vec![false; all.len()]);
+        for change in &changes {
+            let Ok(at) = all.binary_search_by(|other| other.path.cmp(&change.path)) else { continue };
+            let Some(node) = &change.after else { continue };
+            // What has the content of another one that changes comes from where that does.
+            let content = match all[at].source() {
+                Some(package::Source::Payload) => at,
+                Some(package::Source::Change(first)) if !changed(&all[*first].path) => *first,
+                _ => continue,
+            };
+            match sources.of(&change.path, &node.kind) {
+                Some(from) => drop(local.insert(change.path.clone(), from)),
+                None => missing[content] = true,
+            }
+        }
+        let here = promise.segments_holding(&|change| missing[change]);
+        if here.iter().all(|here| *here) {
+            return Ok(None);
+        }
+        let mut sections = vec![Section { start: 0, end: front.bytes, digest: None }];
+        let ranges = promise.segment_ranges(front.bytes).zip(promise.segments()).zip(&here);
+        sections.extend(ranges.filter(|(_, here)| **here).map(|(((start, end), segment), _)| Section {
+            start,
+            end,
+            digest: Some(segment.digest),
+        }));
+        Ok(Sections::new(length, sections).map(|sections| Self { sections, here, local }))
+    }
+}
+
+/// Where the tree holds contents.
+struct Sources<'a, V> {
+    vfs: &'a V,
+    recorded: &'a Manifest,
+    /// By content: where it is, and whether that is what it should be.
+    at: HashMap<(u64, Digest), (&'a TreePath, Held)>,
+}
+
+/// Is the content there?
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Held {
+    No,
+    /// As far as is recorded.
+    Recorded,
+    /// It was read.
+    Read,
+    /// It is going to be read, and nothing is changed if it is another.
+    Touched,
+    /// The same, and its path goes away: it can be moved.
+    Leaving,
+}
+
+impl<'a, V: Vfs> Sources<'a, V> {
+    fn new(vfs: &'a V, recorded: &'a Manifest, changes: &[ManifestChange]) -> Self {
+        let mut at: HashMap<(u64, Digest), (&TreePath, Held)> = HashMap::new();
+        for entry in recorded.entries() {
+            let Kind::File { size, digest } = &entry.node.kind else { continue };
+            let held = match changes.binary_search_by(|change| change.path.cmp(&entry.path)) {
+                Ok(change) if changes[change].after.is_none() => Held::Leaving,
+                Ok(_) => Held::Touched,
+                Err(_) => Held::Recorded,
+            };
+            let known = at.entry((*size, *digest)).or_insert((&entry.path, held));
+            if held > known.1 {
+                *known = (&entry.path, held);
+            }
+        }
+        Self { vfs, recorded, at }
+    }
+
+    /// Where the content is that this path will have.
+    fn of(&mut self, path: &TreePath, kind: &Kind) -> Option<TreePath> {
+        let Kind::File { size: size @ 1.., digest } = kind else { return None };
+        if self.recorded.get(path).is_some_and(|node| node.kind == *kind) {
+            return Some(path.clone());
+        }
+        let (from, held) = self.at.get_mut(&(*size, *digest))?;
+        if *held == Held::Recorded {
+            *held = if is_there(self.vfs, from, *size, *digest) { Held::Read } else { Held::No };
+        }
+        (*held != Held::No).then(|| (*from).clone())
+    }
+}
+
+/// What cannot be read is not there.
+pub(super) fn is_there<V: Vfs>(vfs: &V, path: &TreePath, size: u64, digest: Digest) -> bool {
+    let at = Place::tree(path);
+    let like_it = |stat: Stat| stat.kind == FileType::File && stat.size == size;
+    vfs.stat(&at).is_ok_and(|stat| stat.is_some_and(like_it))
+        && hash_file(vfs, &at).is_ok_and(|(_, found)| found == digest)
+}
+
+impl Follower<'_> {
+    /// The front of the full package of the version that is chosen, if it may be that fetching only what is missing of it
+    /// costs less than the way that is known: fetched, or what is left of an earlier look.
+    pub(super) fn front<'o, V: Vfs>(
+        &self,
+        open: &dyn Fn() -> Result<V, Error>,
+        offered: &'o Offered,
+        first: &Decided,
+        (observer, received): (&dyn Observer, &mut u64),
+    ) -> Result<Option<(&'o Release, Front)>, Error> {
+        let Offered { rules, usable, installed, consistent, .. } = offered;
+        let (to, known) = match first {
+            Ok((strategy, _)) if !strategy.is_none() => (strategy.to, Some(strategy)),
+            Err(StrategyError::OverBytes { to, .. }) => (*to, None),
+            _ => return Ok(None),
+        };
+        let from_here = |release: &&Release| {
+            let full = release.kind == ReleaseKind::Full && release.version == to;
+            full && release.minimum.is_none_or(|minimum| *installed >= minimum)
+        };
+        let full = usable.iter().filter(from_here).min_by_key(|release| release.bytes);
+        let Some(release) = full.filter(|_| !rules.force_full) else { return Ok(None) };
+        let most = rules.max_bytes.unwrap_or(u64::MAX);
+        let worth = match known {
+            // The whole of it is going to be fetched anyhow.
+            Some(known) if known.steps.iter().all(|step| step.name == release.path) => release.bytes / 2,
+            Some(known) => {
+                let cost = known.bytes.unwrap_or(u64::MAX);
+                (cost / limits::FRONT_SHARE).min(most.saturating_sub(cost))
+            }
+            None => most.min(release.bytes / 2),
+        };
+        if known.and_then(|known| known.bytes).unwrap_or(release.bytes).min(release.bytes) < limits::BLOCKS_WORTH {
+            return Ok(None);
+        }
+        let vfs = open()?;
+        let downloads = match Downloads::open(&vfs) {
+            // Somebody is fetching already.
+            Err(error) if error.code() == Code::Locked => return Ok(None),
+            downloads => downloads?,
+        };
+        let wanted = self.wanted(release, *consistent);
+        // All of it can still be had if this cannot, so each address is asked once more and not for ever.
+        let attempts = self.options.patience.attempts.min(self.addresses.len() as u32);
+        let patience = Patience { attempts, ..self.options.patience };
+        let options = Options { most_bytes: rules.max_bytes, patience, ..self.options.clone() };
+        let how = (self.carrier, &options);
+        let front = fetch_front(&downloads, (&wanted, release.package), worth, how, (observer, received))?;
+        Ok(front.filter(|front| is_described(front.promise.head(), release)).map(|front| (release, front)))
+    }
+
+    /// What is to be done, now that it is known what is missing of a full package.
+    pub(super) fn choose_again<V: Vfs>(
+        &self,
+        open: &dyn Fn() -> Result<V, Error>,
+        offered: &Offered,
+        (first, release, front): (Decided, &Release, &Front),
+    ) -> Result<(Decided, Option<Blocks>), Error> {
+        let engine = Engine::open(open()?)?;
+        let Some(recorded) = engine.manifest()? else { return Ok((first, None)) };
+        let Ok(recorded) = under(recorded, front.promise.head().policy) else { return Ok((first, None)) };
+        let blocks = Blocks::compare(engine.vfs(), &recorded, front, release.bytes)?;
+        let Some(blocks) = blocks.filter(|blocks| blocks.sections.bytes() < release.bytes) else {
+            return Ok((first, None));
+        };
+        Ok((decide(offered, Some((&release.path, blocks.sections.bytes()))), Some(blocks)))
+    }
+}
+
+/// Fetches the front of a package, if it has at most `worth` bytes. Bytes that come over the wire for that are added to
+/// `received`. Nothing if it cannot be had in this way, or is not the one with that name.
+pub(super) fn fetch_front<V: Vfs>(
+    downloads: &Downloads<'_, V>,
+    (wanted, name): (&Wanted, Digest),
+    worth: u64,
+    (carrier, options): (&dyn Carrier, &Options),
+    (observer, received): (&dyn Observer, &mut u64),
+) -> Result<Option<Front>, Error> {
+    let length = wanted.size.unwrap_or(0);
+    let mut end = limits::DOWNLOAD_PIECE.min(length);
+    loop {
+        if end > worth {
+            return Ok(None);
+        }
+        let sections = Sections::new(length, vec![Section { start: 0, end, digest: None }]);
+        let part = Wanted { sections, ..wanted.clone() };
+        let most_bytes = options.most_bytes.map(|most| most.saturating_sub(*received));
+        let options = Options { most_bytes, ..options.clone() };
+        match downloads.bring(&part, carrier, &options, (observer, received)) {
+            Ok(_) => {}
+            Err(error @ (FetchError::Cancelled | FetchError::Disk(_) | FetchError::Sync(_))) => {
+                return Err(error.into());
+            }
+            Err(error) => {
+                tracing::debug!(%error, "the front of a full package cannot be had");
+                return Ok(None);
+            }
+        }
+        let mut beginning = Vec::new();
+        downloads.read(wanted)?.take(limits::DOWNLOAD_PIECE).read_to_end(&mut beginning).map_err(package_error)?;
+        let Ok(most) = package::most_front_bytes(&beginning) else { break };
+        let most = most.min(length);
+        if most <= end {
+            break;
+        }
+        end = most;
+    }
+    let most = end.saturating_mul(limits::FRONT_RATIO);
+    let opened = Package::open_with_limit(downloads.read(wanted)?.take(end), most).and_then(Package::accept_unsigned);
+    match opened {
+        Ok(package) if package.id() == name => {
+            let bytes = package.front_bytes();
+            Ok(Some(Front { promise: package.into_payload().0, bytes }))
+        }
+        // Whoever sent it lies, or it is too large: the digest of the whole will tell.
+        _ => {
+            downloads.forget(wanted)?;
+            Ok(None)
+        }
+    }
+}
+
+fn package_error(error: std::io::Error) -> Error {
+    package::PackageError::Read(error).into()
+}
