@@ -10,6 +10,7 @@ mod oracle;
 mod preflight;
 mod random;
 mod regressions;
+mod sample;
 mod split;
 mod workload;
 

@@ -34,24 +34,25 @@ const SURVIVORS: &[&str] = &[];
 /// Mutants that the simulator does not see, but another test.
 const KILLED_ELSEWHERE: &[&str] = &[];
 
-/// The tests over the simulated disk, the quickest killers first.
+/// The tests over the simulated disk: those that kill most for their time first, the long sweeps last.
 const SIMULATOR: &[&str] = &[
-    "crash::nested::five",
-    "crash::regressions::",
-    "crash::kept::",
-    "crash::preflight::",
-    "crash::random::init",
-    "crash::nested::a_process",
-    "crash::faults::a_",
-    "crash::split::",
-    "crash::random::a_",
     "crash::damage::",
+    "crash::regressions::",
+    "crash::preflight::",
+    "crash::kept::",
+    "crash::random::init",
+    "crash::split::",
+    "crash::sample::",
+    "crash::faults::a_",
+    "crash::barriers::",
+    "crash::nested::a_process",
+    "crash::nested::five",
+    "crash::random::a_",
     "crash::directories",
     "crash::attributes",
-    "crash::barriers::",
     "crash::nested::recovery",
-    "crash::poorer",
     "crash::faults::every_call",
+    "crash::poorer",
     "crash::every_call",
     "crash::three_hundred",
 ];
@@ -60,7 +61,7 @@ const SIMULATOR: &[&str] = &[
 const OTHERS: &[&str] = &["state_machine::", "journal::", "plan::", "service_patch::", "cli::"];
 
 /// What a test may take beyond twenty times what it takes without a mutant: one that makes it hang is killed.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 struct Mutant {
     number: usize,
@@ -122,12 +123,12 @@ fn every_mutant_is_killed() {
     let mut killers: BTreeMap<&str, String> = BTreeMap::new();
     for tests in SIMULATOR.iter().chain(OTHERS) {
         // Whoever kills mutants must let the engine itself live.
-        let (killer, cost) = run.verdict(0, tests, PATIENCE * 60);
+        let (killer, cost) = run.verdict(None, tests, PATIENCE * 60);
         assert!(killer.is_none(), "without a mutant: {killer:?}");
-        let left: Vec<&&Mutant> = wanted.iter().filter(|mutant| !killers.contains_key(mutant.name)).collect();
+        let left: Vec<&Mutant> = wanted.iter().copied().filter(|mutant| !killers.contains_key(mutant.name)).collect();
         println!("{tests}: {} s without a mutant, {} mutants to try", cost.as_secs(), left.len());
         let killed = left.par_iter().filter_map(|mutant| {
-            let (killer, took) = run.verdict(mutant.number, tests, cost * 20 + PATIENCE);
+            let (killer, took) = run.verdict(Some(mutant), tests, cost * 20 + PATIENCE);
             let killer = killer?;
             println!("{}: {}: {killer} ({} s)", mutant.file, mutant.name, took.as_secs());
             Some((mutant.name, killer))
@@ -334,37 +335,40 @@ type Verdict = (Option<String>, Duration);
 struct Run {
     program: PathBuf,
     source: PathBuf,
-    /// The digest of the program: with another one nothing that was found counts.
-    build: String,
+    /// The digest of the engine: all of its source.
+    engine: Digest,
     notes: PathBuf,
-    found: Mutex<BTreeMap<(usize, String), Verdict>>,
+    found: Mutex<BTreeMap<String, Verdict>>,
 }
 
 impl Run {
     fn new((source, program): (PathBuf, PathBuf)) -> Self {
-        let build = Digest::of(&fs::read(&program).unwrap()).to_string();
         let notes = root().join("target/mutants/verdicts");
         let text = fs::read_to_string(&notes).unwrap_or_default();
         let found = text.lines().filter_map(|line| {
-            let [digest, number, tests, seconds, killer] = line.split('\t').collect::<Vec<_>>().try_into().ok()?;
+            let [key, seconds, killer, _, _] = line.split('\t').collect::<Vec<_>>().try_into().ok()?;
             let killer = (!killer.is_empty()).then(|| killer.to_string());
-            let verdict = (killer, Duration::from_secs_f64(seconds.parse().ok()?));
-            (digest == build).then_some(((number.parse().ok()?, tests.to_string()), verdict))
+            Some((key.to_string(), (killer, Duration::from_secs_f64(seconds.parse().ok()?))))
         });
-        Self { program, source, found: Mutex::new(found.collect()), build, notes }
+        let found = Mutex::new(found.collect());
+        let engine = digest_of(&["Cargo.toml", "Cargo.lock", "src"].map(|name| root().join(name)));
+        Self { program, source, engine, notes, found }
     }
 
     /// The name of the test that fails with a mutant, if one of those with this prefix does, and how long that took.
-    fn verdict(&self, number: usize, tests: &str, patience: Duration) -> Verdict {
-        let key = (number, tests.to_string());
+    fn verdict(&self, mutant: Option<&Mutant>, tests: &str, patience: Duration) -> Verdict {
+        let place = mutant.map(|mutant| (mutant.file, &mutant.at, mutant.instead));
+        // With another engine, another mutant or other tests nothing that was found counts.
+        let told = format!("{} {} {place:?} {tests}", self.engine, digest_of(&sources(tests)));
+        let key = Digest::of(told.as_bytes()).to_string();
         if let Some(known) = self.found.lock().unwrap().get(&key) {
             return known.clone();
         }
         let begun = Instant::now();
-        let killer = self.killed_by(number, tests, patience);
+        let killer = self.killed_by(mutant.map_or(0, |mutant| mutant.number), tests, patience);
         let took = begun.elapsed();
-        let name = killer.as_deref().unwrap_or_default();
-        let line = format!("{}\t{number}\t{tests}\t{:.1}\t{name}\n", self.build, took.as_secs_f64());
+        let (test, name) = (killer.as_deref().unwrap_or_default(), mutant.map_or("nothing", |mutant| mutant.name));
+        let line = format!("{key}\t{:.1}\t{test}\t{tests}\t{name}\n", took.as_secs_f64());
         let mut found = self.found.lock().unwrap();
         let mut notes = fs::OpenOptions::new().append(true).create(true).open(&self.notes).unwrap();
         notes.write_all(line.as_bytes()).unwrap();
@@ -410,4 +414,31 @@ impl Run {
             std::thread::sleep(Duration::from_millis(20));
         }
     }
+}
+
+/// The source of a group of tests: of its own module, and of what the modules beside it share.
+fn sources(tests: &str) -> Vec<PathBuf> {
+    let modules: Vec<&str> = tests.split("::").take(2).collect();
+    let shared = ["mod.rs", "oracle.rs", "workload.rs"].map(|file| root().join("tests").join(modules[0]).join(file));
+    let module = root().join("tests").join(modules.join("/"));
+    let own = [module.with_extension("rs"), module];
+    shared.into_iter().chain(own).filter(|path| path.exists()).collect()
+}
+
+/// The digest of some files, and of all files in some directories. Which modules there are beside does not count.
+fn digest_of(paths: &[PathBuf]) -> Digest {
+    fn read(path: &Path, out: &mut String) {
+        if path.is_dir() {
+            let mut entries: Vec<_> = fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()).collect();
+            entries.sort();
+            entries.iter().for_each(|entry| read(entry, out));
+        } else {
+            let text = String::from_utf8_lossy(&fs::read(path).unwrap()).into_owned();
+            let lines: Vec<&str> = text.lines().filter(|line| !line.starts_with("mod ")).collect();
+            *out += &format!("{}\n{}\n", path.display(), lines.join("\n"));
+        }
+    }
+    let mut text = String::new();
+    paths.iter().for_each(|path| read(path, &mut text));
+    Digest::of(text.as_bytes())
 }
