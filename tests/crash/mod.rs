@@ -12,6 +12,7 @@ mod random;
 mod regressions;
 mod sample;
 mod split;
+mod strangers;
 mod workload;
 
 use oracle::{ACTS, Act, Promise, judge, perform};

@@ -42,6 +42,7 @@ const SIMULATOR: &[&str] = &[
     "crash::kept::",
     "crash::random::init",
     "crash::split::",
+    "crash::strangers::",
     "crash::sample::",
     "crash::faults::a_",
     "crash::barriers::",
