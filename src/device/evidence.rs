@@ -75,6 +75,23 @@ impl Directories {
         Self(steps.map(|(index, step)| (step.path.clone(), index)).collect())
     }
 
+    /// Would the old object of a step have to be put back into a directory that is not there any more, and that no step
+    /// puts back?
+    pub(super) fn is_homeless<V: Vfs>(&self, vfs: &V, step: &Step, position: Position) -> Result<bool, Error> {
+        let returns = match (position, &step.before, &step.after) {
+            (Position::Done, Some(_), None) => true,
+            (Position::Middle | Position::Unstaged, Some(_), Some(_)) => vfs.stat(&tree_place(step))?.is_none(),
+            _ => false,
+        };
+        match step.path.parent().filter(|parent| returns && !self.0.contains_key(parent)) {
+            Some(path) => {
+                let found = vfs.stat(&Place { root: RootId(step.root), path })?;
+                Ok(!found.is_some_and(|stat| stat.kind == FileType::Directory))
+            }
+            None => Ok(false),
+        }
+    }
+
     /// Where the object of a step is to be looked for when it is not at its path: a file system may keep the later of
     /// two renames and lose the earlier, and then what entered or should have left a directory is where that is.
     fn place<V: Vfs>(&self, vfs: &V, plan: &Plan, step: &Step) -> Result<Place, Error> {

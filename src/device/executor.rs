@@ -188,7 +188,12 @@ impl<'a, V: Vfs> Run<'a, V> {
             evidence::examine_all(self.vfs, plan, directories)?.into_iter().unzip();
         self.seen = seen;
         for (step, position) in plan.steps.iter().zip(positions) {
+            let homeless = directories.is_homeless(self.vfs, step, position)?;
             match position {
+                // There is neither a way on nor one back.
+                Position::Middle | Position::Unstaged if homeless => foreign.push(finding(step)),
+                // Only in the way of who goes back.
+                Position::Done if homeless => lost = Some(step),
                 Position::NotDone | Position::Done | Position::Middle => {}
                 Position::Unstaged => unstaged = true,
                 Position::Lost => lost = Some(step),
@@ -333,6 +338,7 @@ pub(super) fn can_revert<V: Vfs>(vfs: &V, plan: &Plan) -> Result<(), Error> {
         match position {
             // What is asked here must hold in `backward`, or the way back would end in the middle.
             Position::Lost | Position::ForeignAfter | Position::ForeignBefore => bad.push(finding(step)),
+            _ if directories.is_homeless(vfs, step, position)? => bad.push(finding(step)),
             _ => {}
         }
     }

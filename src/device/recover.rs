@@ -226,8 +226,8 @@ impl<V: Vfs> Engine<V> {
 
     /// Does the tree hold anything that only this transaction can have put there?
     fn tree_shows_steps(&self, transaction: [u8; 16]) -> Result<bool, Error> {
-        let Ok(changes) = store::read_delta(&self.vfs, transaction) else { return Ok(false) };
         let Some(manifest) = self.manifest()? else { return Ok(false) };
+        let Ok(changes) = store::read_changes(&self.vfs, transaction, &manifest) else { return Ok(false) };
         for change in changes {
             let now = tree::node_at(&self.vfs, &Place::tree(&change.path))?;
             let policy = manifest.policy();

@@ -148,6 +148,14 @@ pub(super) fn read_delta<V: Vfs>(vfs: &V, id: Id) -> Result<Vec<ManifestChange>,
     Ok(changes)
 }
 
+/// What a generation changes of the tree before it, whichever way its manifest is written.
+pub(super) fn read_changes<V: Vfs>(vfs: &V, id: Id, old: &Manifest) -> Result<Vec<ManifestChange>, Error> {
+    read_delta(vfs, id).or_else(|error| {
+        let bytes = read_file(vfs, &layout::manifest(id), limits::STATE_FILE)?;
+        v1::decode_manifest(&bytes).map(|new| crate::tree::changes(old, &new)).map_err(|_| error)
+    })
+}
+
 /// Does a file stand there whose content has this digest?
 pub(super) fn holds<V: Vfs>(vfs: &V, at: &Place, digest: Digest) -> Result<bool, Error> {
     match vfs.stat(at)? {

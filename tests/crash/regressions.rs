@@ -349,6 +349,60 @@ fn going_back_does_not_begin_where_it_cannot_end() {
     assert_eq!(disk.read_file("gone").unwrap(), b"mine");
 }
 
+/// A trial had removed a file, and somebody then removed the directory that it had been in. That there was nowhere to
+/// put it back was seen when all else had gone back: a whole new tree became a mixture that no boot could end. Without
+/// exchange the same happened to what had been replaced, and to recovery of an update half-way.
+#[test]
+fn going_back_does_not_begin_where_a_directory_is_gone() {
+    for exchange in [true, false] {
+        let disk = SimVfs::with(Options { exchange, ..options(Profile::Posix) });
+        disk.write_file("d/gone", b"gone").write_file("kept", b"kept");
+        let mut tree = Tree::with(disk.clone()).unwrap();
+        tree.begin().unwrap().trial(3).remove("d/gone").put("kept", &b"new"[..]).commit().unwrap();
+        disk.remove_all("d");
+        let before = disk.snapshot();
+        let refused = tree.rollback().unwrap_err();
+        assert_eq!(refused.code(), Code::Changed, "{refused:?}");
+        assert!(disk.snapshot() == before);
+        disk.make_dir("d");
+        tree.rollback().unwrap();
+        assert_eq!(
+            (disk.read_file("d/gone").unwrap(), disk.read_file("kept").unwrap()),
+            (b"gone".to_vec(), b"kept".to_vec())
+        );
+    }
+}
+
+/// The plan of a transaction had rotted, and it was not seen that it had been followed where the new manifest was
+/// written whole and not as changes: a tree that was half new was reported as old.
+#[test]
+fn a_plan_that_is_gone_is_missed_where_most_of_the_tree_changes() {
+    let prepared = Prepared::new(&WORKLOADS[0], options(Profile::Posix));
+    let apply = |disk: &SimVfs| prepared.apply(&mut Engine::open(disk.clone()).unwrap(), Settings::default());
+    let whole = prepared.disk.fork();
+    apply(&whole).unwrap();
+    let mut refused = 0;
+    for crash_at in 0..whole.calls() {
+        let cut = prepared.disk.fork();
+        cut.crash_at(crash_at);
+        let _ = apply(&cut);
+        let (images, _) = cut.crash_images(&Budget { seed: seed(), ..Budget::default() });
+        for disk in images.iter().map(surefoot::vfs::sim::Image::mount) {
+            let (status, records) = surefoot::device::peek(&disk).unwrap();
+            if status.state != "applying" || records.len() != 2 || prepared.snapshot(&disk) == prepared.old {
+                continue;
+            }
+            let before = disk.snapshot();
+            let plan = disk.state_listing().into_iter().find(|path| path.ends_with("/plan")).unwrap();
+            disk.remove_all(&format!(".surefoot/{plan}"));
+            assert!(recover(&disk).unwrap_err().contains("journal.damaged"), "call {crash_at}");
+            assert!(disk.snapshot() == before, "call {crash_at}");
+            refused += 1;
+        }
+    }
+    assert!(refused > 0, "nothing was tried");
+}
+
 /// A directory of mode 02555, of a group that the user is not in, was opened for a step. The kernel takes the set-group-id
 /// bit away when such a user sets a mode, so it was neither old nor new afterwards: stuck.
 #[test]
