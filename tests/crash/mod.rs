@@ -2,6 +2,7 @@
 
 mod barriers;
 mod damage;
+mod decisions;
 mod explorer;
 mod faults;
 mod kept;
