@@ -38,20 +38,21 @@ const KILLED_ELSEWHERE: &[&str] = &[];
 const SIMULATOR: &[&str] = &[
     "crash::damage::",
     "crash::regressions::",
-    "crash::preflight::",
     "crash::kept::",
-    "crash::random::init",
-    "crash::split::",
     "crash::strangers::",
+    "crash::decisions::",
     "crash::sample::",
+    "crash::preflight::",
+    "crash::nested::a_process",
     "crash::faults::a_",
     "crash::barriers::",
-    "crash::nested::a_process",
     "crash::nested::five",
+    "crash::split::",
+    "crash::random::init",
     "crash::random::a_",
     "crash::directories",
-    "crash::attributes",
     "crash::nested::recovery",
+    "crash::attributes",
     "crash::faults::every_call",
     "crash::poorer",
     "crash::every_call",
@@ -117,7 +118,8 @@ fn mutants_of_one_place_and_inside_each_other_are_spliced_together() {
 fn every_mutant_is_killed() {
     let begun = Instant::now();
     let mutants = mutants();
-    let run = Run::new(build(&mutants));
+    let engine = digest_of(&["Cargo.toml", "Cargo.lock", "src"].map(|name| root().join(name)));
+    let run = Run::new(engine, build(&mutants));
     let only = std::env::var("SUREFOOT_MUTANTS").ok();
     let wanted: Vec<&Mutant> =
         mutants.iter().filter(|mutant| only.as_ref().is_none_or(|only| mutant.name.contains(only))).collect();
@@ -343,7 +345,7 @@ struct Run {
 }
 
 impl Run {
-    fn new((source, program): (PathBuf, PathBuf)) -> Self {
+    fn new(engine: Digest, (source, program): (PathBuf, PathBuf)) -> Self {
         let notes = root().join("target/mutants/verdicts");
         let text = fs::read_to_string(&notes).unwrap_or_default();
         let found = text.lines().filter_map(|line| {
@@ -352,7 +354,6 @@ impl Run {
             Some((key.to_string(), (killer, Duration::from_secs_f64(seconds.parse().ok()?))))
         });
         let found = Mutex::new(found.collect());
-        let engine = digest_of(&["Cargo.toml", "Cargo.lock", "src"].map(|name| root().join(name)));
         Self { program, source, engine, notes, found }
     }
 
@@ -360,14 +361,12 @@ impl Run {
     fn verdict(&self, mutant: Option<&Mutant>, tests: &str, patience: Duration) -> Verdict {
         let place = mutant.map(|mutant| (mutant.file, &mutant.at, mutant.instead));
         // With another engine, another mutant or other tests nothing that was found counts.
-        let told = format!("{} {} {place:?} {tests}", self.engine, digest_of(&sources(tests)));
+        let told = format!("{} {} {place:?} {tests}", self.engine, digest_of(&self.sources(tests)));
         let key = Digest::of(told.as_bytes()).to_string();
         if let Some(known) = self.found.lock().unwrap().get(&key) {
             return known.clone();
         }
-        let begun = Instant::now();
-        let killer = self.killed_by(mutant.map_or(0, |mutant| mutant.number), tests, patience);
-        let took = begun.elapsed();
+        let (killer, took) = self.killed_by(mutant.map_or(0, |mutant| mutant.number), tests, patience);
         let (test, name) = (killer.as_deref().unwrap_or_default(), mutant.map_or("nothing", |mutant| mutant.name));
         let line = format!("{key}\t{:.1}\t{test}\t{tests}\t{name}\n", took.as_secs_f64());
         let mut found = self.found.lock().unwrap();
@@ -377,7 +376,18 @@ impl Run {
         (killer, took)
     }
 
-    fn killed_by(&self, number: usize, tests: &str, patience: Duration) -> Option<String> {
+    /// The source of a group of tests, as it was built: of its own module, and of what the modules beside it share.
+    fn sources(&self, tests: &str) -> Vec<PathBuf> {
+        let modules: Vec<&str> = tests.split("::").take(2).collect();
+        let shared =
+            ["mod.rs", "oracle.rs", "workload.rs"].map(|file| self.source.join("tests").join(modules[0]).join(file));
+        let module = self.source.join("tests").join(modules.join("/"));
+        let own = [module.with_extension("rs"), module];
+        shared.into_iter().chain(own).filter(|path| path.exists()).collect()
+    }
+
+    /// Time is that of the processor: a busy machine kills no mutant.
+    fn killed_by(&self, number: usize, tests: &str, patience: Duration) -> Verdict {
         let scratch = tempfile::tempdir().unwrap();
         let log = scratch.path().join("log");
         let mut child = Command::new(&self.program)
@@ -390,15 +400,16 @@ impl Run {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let begun = Instant::now();
+        let mut took = Duration::ZERO;
         loop {
+            took = processor_time(child.id()).unwrap_or(took);
             let failed = |text: &str| {
                 let line = text.lines().find(|line| line.starts_with("test ") && line.ends_with("FAILED"))?;
                 line.split(' ').nth(1).map(ToString::to_string)
             };
             let ended = child.try_wait().unwrap();
             let text = fs::read_to_string(&log).unwrap_or_default();
-            let late = begun.elapsed() > patience;
+            let late = took > patience;
             let verdict = match (failed(&text), ended) {
                 (Some(test), _) => Some(Some(test)),
                 (None, Some(status)) if status.success() => Some(None),
@@ -410,20 +421,20 @@ impl Run {
             if let Some(verdict) = verdict {
                 let _ = child.kill();
                 child.wait().unwrap();
-                return verdict;
+                return (verdict, took);
             }
             std::thread::sleep(Duration::from_millis(20));
         }
     }
 }
 
-/// The source of a group of tests: of its own module, and of what the modules beside it share.
-fn sources(tests: &str) -> Vec<PathBuf> {
-    let modules: Vec<&str> = tests.split("::").take(2).collect();
-    let shared = ["mod.rs", "oracle.rs", "workload.rs"].map(|file| root().join("tests").join(modules[0]).join(file));
-    let module = root().join("tests").join(modules.join("/"));
-    let own = [module.with_extension("rs"), module];
-    shared.into_iter().chain(own).filter(|path| path.exists()).collect()
+/// How long a process was at work so far, while it is there.
+fn processor_time(process: u32) -> Option<Duration> {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    // After the name, which may hold anything: user time and system time are the 12th and the 13th, in hundredths.
+    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+    let ticks: u64 = fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?;
+    Some(Duration::from_millis(10 * ticks))
 }
 
 /// The digest of some files, and of all files in some directories. Which modules there are beside does not count.
