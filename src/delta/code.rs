@@ -9,6 +9,18 @@ const FAR: i64 = 1 << 24;
 /// The longest form: an opcode of two bytes, one that says what it works on, the distance.
 const LONGEST: usize = 7;
 
+/// Bytes that one of the forms begins with.
+const BEGINS: [bool; 256] = {
+    let mut begins = [false; 256];
+    let all = [0x0f, 0x39, 0x3b, 0x89, 0x8b, 0x8d, 0xe8, 0xe9];
+    let mut at = 0;
+    while at < all.len() {
+        begins[all[at]] = true;
+        at += 1;
+    }
+    begins
+};
+
 /// Bytes before a run in which an instruction may begin whose distance is in the run.
 pub(super) const BEFORE: usize = 3;
 
@@ -26,7 +38,7 @@ pub(super) fn to_places(before: [u8; BEFORE], run: &mut [u8], place: u64) -> usi
     let mut turned = 0;
     let mut bytes = [&before, &*run].concat();
     for at in (0..bytes.len()).rev() {
-        change(&mut bytes, BEFORE, at, place, &mut |[a, b, c, d], end| {
+        change(&mut bytes, BEFORE, at, place, |[a, b, c, d], end| {
             turned += 1;
             let [a, b, c, d] = fold(i64::from(i32::from_le_bytes([a, b, c, d])) + end).to_le_bytes();
             [c, b, a, d]
@@ -41,7 +53,7 @@ pub(super) fn to_places(before: [u8; BEFORE], run: &mut [u8], place: u64) -> usi
 pub(super) fn to_distances(bytes: &mut [u8], fixed: usize, place: u64, is_last: bool) -> usize {
     let done = if is_last { bytes.len() } else { (bytes.len() + 1).saturating_sub(LONGEST) };
     for at in 0..done {
-        change(bytes, fixed, at, place, &mut |[c, b, a, d], end| {
+        change(bytes, fixed, at, place, |[c, b, a, d], end| {
             fold(i64::from(i32::from_le_bytes([a, b, c, d])) - end).to_le_bytes()
         });
     }
@@ -55,7 +67,11 @@ fn fold(value: i64) -> i32 {
 
 /// Changes the distance of what may be an instruction that begins here, given its four bytes and the place behind them.
 /// Its last byte says whether it is near: 0 or 255, before and after.
-fn change(bytes: &mut [u8], fixed: usize, at: usize, place: u64, to: &mut dyn FnMut([u8; 4], i64) -> [u8; 4]) {
+#[inline]
+fn change(bytes: &mut [u8], fixed: usize, at: usize, place: u64, to: impl FnOnce([u8; 4], i64) -> [u8; 4]) {
+    if !BEGINS[usize::from(bytes[at])] {
+        return;
+    }
     let start = match bytes[at..] {
         // Call, jump.
         [0xe8 | 0xe9, ..] => at + 1,
