@@ -212,7 +212,11 @@ fn wire() {
     typed("manifest", 9, &v1::encode_manifest(&before));
     typed("manifest_header", 6, &v1::encode_manifest(&before)[..18]);
     let changes = surefoot::tree::changes(&before, &after);
-    typed("delta", 10, &v1::encode_manifest_delta(before.policy(), changes.iter().map(|c| (&c.path, c.after.as_ref()))));
+    typed(
+        "delta",
+        10,
+        &v1::encode_manifest_delta(before.policy(), changes.iter().map(|c| (&c.path, c.after.as_ref()))),
+    );
     for entry in before.entries().iter().take(4) {
         let node = v1::Node::from(&entry.node);
         let name = entry.path.to_string().replace('/', "_");
