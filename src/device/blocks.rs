@@ -260,11 +260,13 @@ pub(super) fn fetch_front<V: Vfs>(
     let most = end.saturating_mul(limits::FRONT_RATIO);
     let opened = Package::open_with_limit(downloads.read(wanted)?.take(end), most).and_then(Package::accept_unsigned);
     match opened {
-        Ok(package) if package.id() == name => {
+        Ok(package) if package.id() == name && package.front_bytes() + package.promise().packed_bytes() == length => {
             let bytes = package.front_bytes();
             Ok(Some(Front { promise: package.into_payload().0, bytes }))
         }
-        // Whoever sent it lies, or it is too large: the digest of the whole will tell.
+        // Whoever sent it lies, or it is too large: the digest of the whole will tell. The name covers the manifest
+        // unpacked, so one that is packed in another way, or signed by others, has the name and another length: all
+        // segments would be looked for in the wrong place.
         _ => {
             downloads.forget(wanted)?;
             Ok(None)

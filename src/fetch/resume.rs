@@ -406,7 +406,8 @@ impl Resume {
         if self.good_blocks[block] || self.wanted.block_digest(block).is_none() {
             return None;
         }
-        let complete = (start / PIECE..end.div_ceil(PIECE)).all(|piece| self.held[piece as usize]);
+        // From the end: pieces arrive in order, so as long as it is not complete the last one is missing.
+        let complete = (start / PIECE..end.div_ceil(PIECE)).rev().all(|piece| self.held[piece as usize]);
         complete.then_some((start, end))
     }
 

@@ -48,9 +48,10 @@ fn commit(disk: &SimVfs, change: fn(Transaction<'_, SimVfs>) -> Transaction<'_, 
 #[test]
 fn what_comes_out_of_the_tree_is_what_was_looked_at_or_goes_back() {
     type Change = for<'a> fn(Transaction<'a, SimVfs>) -> Transaction<'a, SimVfs>;
-    let other_file: fn(&SimVfs) = |disk| _ = disk.remove_all("a").write_file("a", "mine");
-    let filled: fn(&SimVfs) = |disk| _ = disk.write_file("d/x", "mine");
-    let cases: [(&str, Change, fn(&SimVfs), &str); 5] = [
+    type Act = fn(&SimVfs);
+    let other_file: Act = |disk| _ = disk.remove_all("a").write_file("a", "mine");
+    let filled: Act = |disk| _ = disk.write_file("d/x", "mine");
+    let cases: [(&str, Change, Act, &str); 5] = [
         ("a file is created", |change| change.put("n", &b"new"[..]), |disk| _ = disk.write_file("n", "mine"), "n"),
         ("a file is replaced", |change| change.put("a", &b"new"[..]), other_file, "a"),
         ("a file is removed", |change| change.remove("a"), other_file, "a"),
@@ -105,9 +106,10 @@ fn what_has_changed_since_the_first_step_is_seen_by_the_next() {
 #[test]
 fn what_has_changed_since_the_first_step_back_stops_the_next() {
     type Change = for<'a> fn(Transaction<'a, SimVfs>) -> Transaction<'a, SimVfs>;
+    type Act = fn(&SimVfs);
     let contents: Change = |change| change.put("a", &b"new"[..]).put("z", &b"new"[..]);
     let modes: Change = |change| change.set_mode("a", 0o600).set_mode("z", 0o600);
-    let cases: [(Change, fn(&SimVfs)); 2] = [
+    let cases: [(Change, Act); 2] = [
         (contents, |disk| _ = disk.remove_all("a").write_file("a", "mine")),
         (modes, |disk| _ = disk.chmod("z", 0o641)),
     ];

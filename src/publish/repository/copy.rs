@@ -151,6 +151,7 @@ pub fn mirror<W: Vfs>(
         vfs: copy,
         changed: false,
         unfinished: false,
+        stamped_by: None,
         clock_is_right: false,
         _lock: lock,
     };

@@ -62,6 +62,8 @@ pub struct Publisher<V: Vfs> {
     changed: bool,
     /// The newest root is there, and the rest is signed as an older one asks: a rotation was interrupted.
     unfinished: bool,
+    /// Whose signatures the timestamp has that is there.
+    stamped_by: Option<Role>,
     /// The clock is right, whatever was signed before.
     clock_is_right: bool,
     _lock: V::Lock,
@@ -112,9 +114,11 @@ impl<V: Vfs> Publisher<V> {
             timestamp: timestamp_body,
             changed: true,
             unfinished: false,
+            stamped_by: None,
             clock_is_right: false,
             _lock: lock,
         };
+        publisher.stamped_by = publisher.root.role(role::TIMESTAMP).cloned();
         for directory in [METADATA_DIRECTORY, crate::repository::TARGETS_DIRECTORY] {
             publisher.ensure_directories(&place(directory)?)?;
         }
@@ -155,6 +159,7 @@ impl<V: Vfs> Publisher<V> {
             vfs,
             changed: signed_for.role(role::TARGETS) != newest.role(role::TARGETS),
             unfinished: signed_for.version != newest.version,
+            stamped_by: signed_for.role(role::TIMESTAMP).cloned(),
             clock_is_right: false,
             root: newest,
             _lock: lock,
@@ -208,7 +213,7 @@ impl<V: Vfs> Publisher<V> {
     fn chain_after(&self, changed: bool, roots: &[&Root], keys: &[&SecretKey], now: Moment) -> Result<Chain, Error> {
         if let (Some(root), false) = (roots.last(), self.clock_is_right) {
             // With the keys of the timestamp devices forget when it was signed.
-            let same = root.role(role::TIMESTAMP) == self.root.role(role::TIMESTAMP);
+            let same = root.role(role::TIMESTAMP) == self.stamped_by.as_ref();
             check_clock(root, self.timestamp.signed_at.filter(|_| same), now)?;
         }
         Chain::after((&self.targets, &self.snapshot, &self.timestamp), changed, roots, keys, now)

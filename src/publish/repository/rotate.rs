@@ -112,6 +112,7 @@ impl<V: Vfs> Publisher<V> {
         } else {
             self.publish(chain, Some((&name, root)))?;
         }
+        self.stamped_by = next.role(role::TIMESTAMP).cloned();
         (self.root, self.unfinished) = (next, false);
         Ok(if seamless { Rotated::Seamless } else { Rotated::WithGap })
     }
@@ -121,6 +122,7 @@ impl<V: Vfs> Publisher<V> {
         let chain = self.next_chain(&[&self.root], keys, now)?;
         chain.check(&self.root)?;
         self.publish(chain, None)?;
+        self.stamped_by = self.root.role(role::TIMESTAMP).cloned();
         self.unfinished = false;
         Ok(Rotated::WithGap)
     }
