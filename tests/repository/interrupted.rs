@@ -122,6 +122,27 @@ fn a_rotation_without_the_old_key_that_is_cut_off_is_ended_by_the_same_command()
     cut_off_everywhere(before, &new_seen, &[&key(5), &new], signed_elsewhere);
 }
 
+/// With new keys the time of the last signature does not count; when the root was in place already it counted again, and
+/// the command that was to be repeated was refused.
+#[test]
+fn a_rotation_away_from_a_wrong_clock_that_is_cut_off_is_ended_by_the_same_command() {
+    let (root, new) = (key(1), key(3));
+    let disk = several_keys();
+    let mut publisher = Publisher::open(disk.clone()).unwrap();
+    publisher.renew(&[], &[&key(2)], now().plus_days(300)).unwrap();
+    assert_eq!(publisher.renew(&[], &[&key(2)], now()).unwrap_err().code().as_str(), "repository.clock");
+    let draft = publisher.draft_root(&online_is(&new), now()).unwrap();
+    let bytes = publisher.sign_root(&draft, &[&root]).unwrap();
+    drop(publisher);
+    // As if it was killed right behind the root.
+    disk.write_file("metadata/2.root.json", bytes.clone());
+    let mut publisher = Publisher::open_to_rotate(disk.clone()).unwrap();
+    assert_eq!(publisher.rotate(&bytes, &[&new], now()).unwrap(), Rotated::WithGap);
+    publisher.renew(&[], &[&new], now()).unwrap();
+    drop(publisher);
+    assert_eq!(seen(&disk).unwrap().0, 2);
+}
+
 /// What a rotation was cut off in may be ended by another one: the first new key may be lost, too.
 #[test]
 fn a_rotation_that_was_cut_off_may_be_ended_by_another_one() {
