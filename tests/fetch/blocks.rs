@@ -162,15 +162,14 @@ fn lies_first(asked: &Asked, stream: &mut TcpStream) -> bool {
     lie_at(asked, stream, 40)
 }
 
-/// The same without the first signature, and as long as before. Its name is the same, and everything in it is what its
-/// front says; but that is not where it was published. A device that believed it gave the version up after three tries.
-fn leaves_out(asked: &Asked, stream: &mut TcpStream) -> bool {
+/// The same with a signature more, and as long as before. Its name is the same, and everything in it is what its front
+/// says; but that is not where it was published. A device that believed it gave the version up after three tries.
+fn adds_a_signature(asked: &Asked, stream: &mut TcpStream) -> bool {
     lie(asked, stream, |content| {
         let (length, count) = (content.len(), 14 + u32::from_le_bytes(*content[10..].first_chunk().unwrap()) as usize);
-        assert!((1..64).contains(&content[count]));
-        content[count] -= 1;
-        content.drain(count + 1..count + 1 + 96);
-        content.resize(length, 0);
+        content[count] += 1;
+        content.splice(count + 1..count + 1, [7; 96]);
+        content.truncate(length);
     })
 }
 
@@ -194,7 +193,7 @@ fn blocks_of_a_server_that_lies_are_refused_and_had_elsewhere() {
     let at = |port: &super::server::Server| port.url(&below[1..]);
     // `server` serves the folder `REPO` as its root; these two are asked by its whole path.
     let good = server(&place, "404 Not Found", |_, _| false);
-    for odd in [lies as fn(&Asked, &mut TcpStream) -> bool, lies_first, leaves_out] {
+    for odd in [lies as fn(&Asked, &mut TcpStream) -> bool, lies_first, adds_a_signature] {
         let liar = super::server::Server::start(move |asked, stream| {
             if !odd(asked, stream) {
                 match fs::read(&asked.path) {
