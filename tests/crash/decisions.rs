@@ -103,10 +103,12 @@ const FEW: Workload = Workload {
     old: |d| {
         kept(d);
         _ = d.write_file("a", "gone").write_file("b", "old b").write_file("c", "old c").make_dir("d").touch("d", 30);
+        d.touch("", 40);
     },
     new: |d| {
         kept(d);
         _ = d.write_file("b", "new b").write_file("d/new", "new").touch("d", 30).write_file("c", "new c");
+        d.touch("", 40);
     },
     policy: Policy { owner: false, mtime: false },
 };

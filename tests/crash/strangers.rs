@@ -240,7 +240,10 @@ fn mine(disk: &SimVfs) -> Vec<String> {
 /// Is the tree all old or all new, but for what was meddled with?
 fn whole_but(prepared: &Prepared, disk: &SimVfs, meddled: &str) -> Result<(), String> {
     let near = |path: &str| {
-        let below = |a: &str, b: &str| a.strip_prefix(b).is_some_and(|rest| rest.starts_with('/'));
+        let below = |a: &str, b: &str| match b {
+            "." => !a.starts_with(".surefoot/"),
+            _ => a.strip_prefix(b).is_some_and(|rest| rest.starts_with('/')),
+        };
         path == meddled || below(path, meddled) || below(meddled, path)
     };
     let found = prepared.snapshot(disk).between(&prepared.old, &prepared.new);

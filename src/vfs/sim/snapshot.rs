@@ -10,8 +10,9 @@ use std::fmt::Write as _;
 /// How many differences are listed.
 const LISTED: usize = 12;
 
-/// Everything below the root of the tree, the state directory left out: types, modes, owners, contents, link targets,
-/// extended attributes and hard-link groups, and the times if they were asked for. Directory by directory, by name.
+/// The root of the tree and everything below it, the state directory left out: types, modes, owners, contents, link
+/// targets, extended attributes and hard-link groups, and the times if they were asked for. Directory by directory, by
+/// name; the root is the first, with an empty path.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Snapshot {
     nodes: Vec<(Box<[u8]>, SnapshotNode)>,
@@ -117,14 +118,15 @@ impl Snapshot {
             .all(|(path, node)| [old, new].iter().any(|of| body(of, path).is_some_and(|body| body == node.body)))
     }
 
-    /// The paths, as text.
+    /// The paths below the root, as text.
     pub fn paths(&self) -> Vec<String> {
-        self.nodes.iter().map(|(path, _)| path.escape_ascii().to_string()).collect()
+        let below = self.nodes.iter().filter(|(path, _)| !path.is_empty());
+        below.map(|(path, _)| path.escape_ascii().to_string()).collect()
     }
 
     fn lines(&self) -> BTreeMap<String, String> {
-        let line = |(path, node): &(Box<[u8]>, SnapshotNode)| (path.escape_ascii().to_string(), self.line(node));
-        self.nodes.iter().map(line).collect()
+        let name = |path: &[u8]| if path.is_empty() { ".".to_owned() } else { path.escape_ascii().to_string() };
+        self.nodes.iter().map(|(path, node)| (name(path), self.line(node))).collect()
     }
 
     fn line(&self, node: &SnapshotNode) -> String {
@@ -196,7 +198,7 @@ impl SimVfs {
         let disk = self.state().live.clone();
         let mut nodes: Vec<(Box<[u8]>, SnapshotNode)> = Vec::new();
         let mut leaders: BTreeMap<Id, usize> = BTreeMap::new();
-        walk(&disk, ROOT, &mut Vec::new(), &mut |path, id| {
+        let mut visit = |path: &[u8], id| {
             let Some(inode) = disk.inode(id) else { return };
             let several = inode.names > 1 && !matches!(inode.body, Body::Directory(_));
             let first = several.then(|| *leaders.entry(id).or_insert(nodes.len()));
@@ -218,7 +220,9 @@ impl SimVfs {
                     leader: first.filter(|first| *first != nodes.len()),
                 },
             ));
-        });
+        };
+        visit(&[], ROOT);
+        walk(&disk, ROOT, &mut Vec::new(), &mut visit);
         Snapshot { nodes }
     }
 }

@@ -713,6 +713,7 @@ fn snapshots_tell_what_differs() {
     };
     assert!(differs(&|v| v.write_file("d/b", b"3")).starts_with("d/b: file of 1 bytes \"2\""));
     assert!(differs(&|v| v.chmod("d", 0o700)).contains("d: directory 755 0:0 | directory 700"));
+    assert_eq!(differs(&|v| v.chmod("", 0o700)), ".: directory 755 0:0 | directory 700 0:0");
     assert!(differs(&|v| v.chown("s", 3, 0)).starts_with("s: "));
     assert!(differs(&|v| v.attribute("a", "user.x", b"1")).contains("user.x=1"));
     assert!(differs(&|v| v.remove_all("d/c").write_file("d/c", b"1")).contains("same file as a"));
