@@ -312,6 +312,23 @@ fn a_hard_link_that_was_found_broken_is_joined_again() {
     assert_eq!((arrangements, order), (vec![Arrangement::Swap; 2], vec![0, 1]));
 }
 
+/// Metadata of a file are set in place. Those of a link are not, nor those of a file that gets another name by the same
+/// update: for these a new object comes.
+#[test]
+fn what_cannot_be_changed_in_place_is_replaced() {
+    let file = || Kind::File { size: 1, digest: Digest::of(b"x") };
+    let changed = |kind: Kind| {
+        let node = |choice| Node::new(kind.clone(), metadata(choice));
+        Proposal { path: path("a"), before: Some(node(0)), links: 1, after: Some(node(3)) }
+    };
+    let joined = Node { leader: Some(path("a")), ..Node::new(file(), metadata(3)) };
+    let other = Proposal { path: path("b"), before: None, links: 1, after: Some(joined) };
+    let of = |proposals: &[Proposal]| arrange(proposals, Policy { owner: true, mtime: false }).0;
+    assert_eq!(of(&[changed(file())]), [Arrangement::InPlace]);
+    assert_eq!(of(&[changed(Kind::Symlink { target: b"x".as_slice().into() })]), [Arrangement::Swap]);
+    assert_eq!(of(&[changed(file()), other]), [Arrangement::Swap; 2]);
+}
+
 proptest! {
     #![proptest_config(cases(50_000))]
 

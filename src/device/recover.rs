@@ -1,7 +1,7 @@
 //! Recovery: read the journal, then let the state machine go on. There is no other algorithm.
 
 use super::engine::{Engine, read_journal};
-use super::evidence::{self, Directories, Position, Seen};
+use super::evidence::{self, Directories, Position, Seen, Stores};
 use super::executor;
 use super::history::{self, HistoryEntry};
 use super::layout;
@@ -200,24 +200,25 @@ impl<V: Vfs> Engine<V> {
     }
 
     /// Was a trial being taken back, although the record of it is gone? A crash cannot take that record, since it is
-    /// durable before the first step back; rot can. Nothing is read but what stands where something was removed.
+    /// durable before the first step back; rot can. Nothing is read but what stands where something was taken back.
     fn was_going_back(&self) -> Result<bool, Error> {
         let plan = self.plan()?;
         let directories = Directories::of(&plan);
         for step in plan.steps.iter().filter(|step| !step.in_place) {
-            let new = self.vfs.stat(&layout::slot(plan.slots, step.slot))?;
-            let back = match (&step.after, new) {
-                (Some(_), Some(stat)) => {
-                    let told_apart = step.before_inode != step.after_inode && plan.method == Method::Exchange;
-                    told_apart && stat.inode == step.after_inode
+            let Stores { new, old } = Stores::of(&plan, step);
+            let (back, wanted) = match (&step.before, &step.after) {
+                // What was replaced stands again where it was, and what had replaced it is no more.
+                (Some(_), Some(_)) if plan.method == Method::Replace => {
+                    (self.vfs.stat(&old)?.is_none(), Position::Unstaged)
                 }
-                (None, None) => true,
-                _ => false,
+                (_, Some(_)) => {
+                    let stored = self.vfs.stat(&new)?;
+                    (stored.is_some_and(|stat| stat.inode == step.after_inode), Position::NotDone)
+                }
+                (_, None) => (self.vfs.stat(&old)?.is_none(), Position::NotDone),
             };
             // Somebody may have made another object of that name, and a number alone proves nothing.
-            if back
-                && evidence::examine(&self.vfs, &plan, &directories, step, &mut Seen::default())?.0 == Position::NotDone
-            {
+            if back && evidence::examine(&self.vfs, &plan, &directories, step, &mut Seen::default())?.0 == wanted {
                 return Ok(true);
             }
         }

@@ -9,7 +9,7 @@ use surefoot::device::{Change, Config, Engine, NoPayload, Request, Settings, Sou
 use surefoot::error::{Code, Error};
 use surefoot::model::{Digest, Kind, Metadata, Node, Policy, Time, TreePath};
 use surefoot::transaction::{Input, Outcome, Plan, Record, Recovery, State, Work, cut};
-use surefoot::vfs::sim::{Budget, Errno, Faults, Profile, Repeat, When};
+use surefoot::vfs::sim::{Budget, Errno, Faults, Options, Profile, Repeat, When};
 use surefoot::vfs::{Access, Place, SimVfs, Vfs};
 
 fn posix(name: &str) -> Prepared {
@@ -240,6 +240,51 @@ fn what_is_lost_and_what_is_missing_together_stop_recovery() {
         }
     }
     assert!(stopped > 2 && back > 2, "{stopped} {back}");
+}
+
+/// The record of the direction has rotted after steps were taken back: what was taken back shows it, with and without
+/// exchange, and recovery goes on back. Where none was taken, the trial goes on. Metadata set in place show nothing: they
+/// may have been set by somebody else.
+#[test]
+fn a_direction_that_has_rotted_is_shown_by_what_was_taken_back() {
+    for (name, exchange) in [("removal first", true), ("removal first", false), ("removal last", false)] {
+        let workload = WORKLOADS.iter().find(|workload| workload.name == name).unwrap();
+        let prepared = Prepared::new(workload, Options { exchange, ..options(Profile::Posix) });
+        let settings = Settings { trial: true, attempts: 5, ..Settings::default() };
+        let trial = prepared.disk.fork();
+        prepared.apply(&mut Engine::open(trial.clone()).unwrap(), settings).unwrap();
+        let reject = |disk: &SimVfs| Engine::open(disk.clone())?.rollback(&()).map(drop);
+        let whole = trial.fork();
+        reject(&whole).unwrap();
+        let (mut back, mut on) = (0, 0);
+        for crash_at in 0..whole.calls() {
+            let cut = trial.fork();
+            cut.crash_at(crash_at);
+            let _ = reject(&cut);
+            let disk = cut.reboot_clean();
+            let (_, records) = peek(&disk).unwrap();
+            let [.., Record::Revert { .. }] = records[..] else { continue };
+            let journal = disk.read_file(".surefoot/journal").unwrap();
+            let headers = [&journal[..4096], &journal[4096..8192]].into_iter().filter_map(Header::decode);
+            let header = headers.max_by_key(|header| header.epoch).unwrap();
+            let last = header.frame_offset(u32::try_from(records.len()).unwrap() - 1);
+            let file = disk.open(&place(".surefoot/journal"), Access::Write).unwrap();
+            disk.write_at(&file, last, &[0; 4096]).unwrap();
+            drop(file);
+            let mixed = prepared.snapshot(&disk) != prepared.new;
+            let recovered = Engine::open(disk.clone()).unwrap().recover(&()).unwrap();
+            if mixed {
+                assert!(recovered.cause.unwrap().starts_with("recovery.direction-lost"), "{name}, call {crash_at}");
+                assert!(prepared.snapshot(&disk) == prepared.old, "{name}, exchange {exchange}, call {crash_at}");
+                back += 1;
+            } else {
+                assert!(recovered.trial && prepared.snapshot(&disk) == prepared.new, "{name}, call {crash_at}");
+                on += 1;
+            }
+        }
+        println!("{name}, exchange {exchange}: {back} went on back, {on} stayed on trial");
+        assert!(back > 1 && on > 0, "{name}, exchange {exchange}: {back} {on}");
+    }
 }
 
 /// Steps of a trial were taken back, the record of the direction has rotted, and somebody has changed what is left.

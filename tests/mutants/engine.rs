@@ -375,9 +375,8 @@ pub(super) const GROUPS: &[Group] = &[
             ),
             (
                 "a number alone says that a trial was being taken back",
-                "if back && @{evidence::examine(&self.vfs, &plan, &directories, step, &mut Seen::default())?.0 \
-                 == Position::NotDone}@ {",
-                "true",
+                "if back && @{evidence::examine(&self.vfs, &plan, &directories, step, &mut Seen::default())?.0 == wanted}@ {",
+                "{ let _ = (&directories, wanted); true }",
             ),
             ("a direction that has rotted is not missed", "if @{self.was_going_back()?}@ {", "false"),
             (
@@ -419,10 +418,19 @@ pub(super) const GROUPS: &[Group] = &[
             ),
             (
                 "inodes do not show that steps were taken back",
-                "told_apart && @{stat.inode == step.after_inode}@",
+                "stored.is_some_and(|stat| @{stat.inode == step.after_inode}@)",
                 "{ let _ = stat; false }",
             ),
-            ("names do not show that steps were taken back", "step.after_inode } (None, None) => @{true}@,", "false"),
+            (
+                "names do not show that steps were taken back",
+                "(_, None) => (@{self.vfs.stat(&old)?.is_none()}@, Position::NotDone),",
+                "false",
+            ),
+            (
+                "without exchange nothing shows that steps were taken back",
+                "(@{self.vfs.stat(&old)?.is_none()}@, Position::Unstaged)",
+                "false",
+            ),
             (
                 "during a trial the old version is verified",
                 "State::Trial { .. } => @{self.pending_generation()?}@, State::Idle",
