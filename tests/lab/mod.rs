@@ -10,8 +10,9 @@ mod faults;
 mod peers;
 mod workload;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 use surefoot::cli::lab::{self, Act, FILE_SYSTEMS, FileSystem, Hunt, Orders, Tally, Update};
@@ -195,12 +196,17 @@ fn a_sync_that_is_not_made_is_missed() {
     }
 }
 
-/// Runs `crashtest --real` on a package of these tests: its exit code, and what it tells.
-fn crashtest(prepared: &Prepared, path: &str, rest: &[&str]) -> (Option<i32>, Vec<serde_json::Value>) {
+/// `crashtest --real` on a package of these tests.
+fn crashtest_command(prepared: &Prepared, rest: &[&str]) -> Command {
     let base = prepared.new_tree.with_file_name("old");
-    let mut command = std::process::Command::new(SUREFOOT);
+    let mut command = Command::new(SUREFOOT);
     command.args(["--json", "crashtest"]).arg(&prepared.update.package).arg("--base").arg(base).args(rest);
-    let output = command.env("PATH", path).output().unwrap();
+    command
+}
+
+/// Runs it: its exit code, and what it tells.
+fn crashtest(prepared: &Prepared, path: &str, rest: &[&str]) -> (Option<i32>, Vec<serde_json::Value>) {
+    let output = crashtest_command(prepared, rest).env("PATH", path).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     (output.status.code(), text.lines().map(|line| serde_json::from_str(line).unwrap()).collect())
 }
@@ -292,4 +298,48 @@ fn print(name: &str, tally: &Tally) {
         tally.ended,
         tally.found.len()
     );
+}
+
+/// Whoever kills the lab kills who serves its disk, and the kernel would wait for that disk for ever: with it the
+/// processes, the loop device and the mounts. A process of its own sees to it that all of them go.
+#[test]
+fn a_lab_that_is_killed_leaves_nothing_behind() {
+    let scratch = tempfile::tempdir().unwrap();
+    let prepared = prepare(scratch.path(), &["replace"]).remove(0);
+    let kinds: BTreeSet<&str> = file_systems().iter().map(|fs| fs.kind).collect();
+    for (kind, delay) in kinds.into_iter().flat_map(|kind| [0, 500, 3000].map(|delay| (kind, delay))) {
+        let temporary = scratch.path().join(format!("{kind}-{delay}"));
+        std::fs::create_dir(&temporary).unwrap();
+        let mut command = crashtest_command(&prepared, &["--real", kind, "--seconds", "600"]);
+        let mut lab = command.env("TMPDIR", &temporary).stdout(Stdio::null()).spawn().unwrap();
+        let begun = || left_behind(&temporary).iter().any(|path| path.starts_with("/sys/block/"));
+        until(|| Vec::from_iter((!begun()).then(|| "to begin".to_owned())));
+        std::thread::sleep(Duration::from_millis(delay));
+        lab.kill().unwrap();
+        until(|| Vec::from_iter(lab.try_wait().unwrap().is_none().then(|| "to end".to_owned())));
+        until(|| left_behind(&temporary));
+    }
+}
+
+/// Files of a lab, loop devices over them, and processes that name them.
+fn left_behind(temporary: &Path) -> Vec<String> {
+    let entries = |path: &Path| std::fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path());
+    // A loop device tells the path of its file as it was mounted.
+    let loops = entries(Path::new("/sys/block")).map(|device| device.join("loop/backing_file"));
+    let processes = entries(Path::new("/proc")).map(|process| process.join("cmdline"));
+    let known = temporary.to_str().unwrap();
+    let named = loops.chain(processes).filter(|path| {
+        let told = std::fs::read(path).unwrap_or_default();
+        String::from_utf8_lossy(&told).contains(known)
+    });
+    named.chain(entries(temporary)).map(|path| path.display().to_string()).collect()
+}
+
+/// Waits until nothing is missing any more.
+fn until(mut missing: impl FnMut() -> Vec<String>) {
+    let begun = std::time::Instant::now();
+    while !missing().is_empty() {
+        assert!(begun.elapsed() < Duration::from_secs(60), "still: {:?}", missing());
+        std::thread::sleep(Duration::from_millis(50));
+    }
 }

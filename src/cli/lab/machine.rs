@@ -14,13 +14,19 @@ const MEBIBYTE: u64 = 1 << 20;
 /// The largest file system fits.
 const LARGEST_MIB: u64 = 320;
 const CONNECTIONS: &str = "/sys/fs/fuse/connections";
-/// Waits until the process is gone, or has ended but for threads that wait for the disk.
-const WARDEN: &str = "trap '' INT TERM HUP
-while grep -qs '^State:[[:space:]]*[^ZX]' /proc/$1/status; do sleep 0.3; done
-echo 1 > $2
-losetup --detach $3
-umount -l $4/mount $4/disk
-rm -r $4";
+/// Waits until the process `$1` is gone, or has ended but for threads that wait for the disk. Then what is mounted or
+/// set up over the file `disk` of the folder `$2` goes, as far as it had come (in `/proc` that folder is called `$3`).
+const WARDEN: &str = r#"trap '' INT TERM HUP
+while grep -qs '^State:[[:space:]]*[^ZX[:space:]]' /proc/$1/status; do sleep 0.3; done
+mount -t fusectl fusectl /sys/fs/fuse/connections
+while read -r _ _ device _ path _; do
+    [ "$path" = "$3/disk" ] && echo 1 > /sys/fs/fuse/connections/${device#*:}/abort
+done < /proc/self/mountinfo
+for device in /sys/block/loop*; do
+    grep -qsxF "$2/disk" $device/loop/backing_file && losetup --detach /dev/${device##*/}
+done
+umount -l "$2/mount" "$2/disk"
+rm -r "$2""#;
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
 /// A file system of the lab: how it is made and mounted.
@@ -141,6 +147,11 @@ impl Machine {
     pub fn new(room_mib: u64) -> Result<Self, String> {
         leave_namespace().map_err(|error| format!("no mount namespace of its own: {error}"))?;
         let scratch = Scratch::new()?;
+        let folder = scratch.0.to_str().ok_or("a path that is no text")?;
+        let mut warden = Command::new("sh");
+        warden.args(["-c", WARDEN, "warden", &std::process::id().to_string(), folder, &folder.replace(' ', "\\040")]);
+        let warden = warden.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        let warden = Some(warden.map_err(|error| format!("sh: {error}"))?);
         let file = scratch.0.join("disk");
         fs::write(&file, "").map_err(at(&file))?;
         let mount_point = scratch.0.join("mount");
@@ -154,14 +165,6 @@ impl Machine {
         let path = file.to_str().ok_or("a path that is no text")?;
         let device = run("losetup", &["--find", "--show", "--sector-size", "4096", path])?;
         let connection = connection(&file)?;
-        let mut warden = Command::new("sh");
-        warden.args(["-c", WARDEN, "warden"]).args([
-            std::process::id().to_string().as_str(),
-            connection.to_str().unwrap_or_default(),
-            device.as_str(),
-            scratch.0.to_str().unwrap_or_default(),
-        ]);
-        let warden = warden.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
         let mut machine = Self {
             disk,
             scratch,
@@ -169,7 +172,7 @@ impl Machine {
             export: Some(export),
             connection,
             device,
-            warden: Some(warden.map_err(|error| format!("sh: {error}"))?),
+            warden,
             mounted: None,
             boots: 0,
             here: PhantomData,
