@@ -6,6 +6,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod delta;
 mod vectors;
 
 use std::collections::BTreeMap;

@@ -32,6 +32,7 @@ pub(super) fn all() -> BTreeMap<&'static str, String> {
     generation(&mut out);
     keys_and_packages(&mut out);
     index(&mut out);
+    out.extend(super::delta::all().map(|(name, bytes)| (name, hex(&bytes))));
     download(&mut out);
     texts(&mut out);
     repository(&mut out);
@@ -340,11 +341,6 @@ fn index(out: &mut BTreeMap<&'static str, String>) {
     let bytes = v1::encode_index([entry.clone()].into_iter());
     assert_eq!(v1::decode_index(&bytes, |entry| entry).unwrap(), [entry]);
     out.insert("index", hex(&bytes));
-    out.insert("delta-segment", hex(&delta_segment()));
-    let [old, views, segment] = delta_assembled();
-    out.insert("delta-old", hex(&old));
-    out.insert("delta-views", hex(&views));
-    out.insert("delta-assembled", hex(&segment));
 }
 
 fn texts(out: &mut BTreeMap<&'static str, String>) {
@@ -404,137 +400,6 @@ fn metadata(mode: u32) -> Metadata {
 
 fn path(text: &str) -> TreePath {
     TreePath::parse(text).unwrap()
-}
-
-/// The segment of the example: two copies, one byte that differs, five literals.
-fn delta_segment() -> Vec<u8> {
-    use surefoot::codec::segment::{Lengths, encode};
-    use surefoot::delta::{Contents, Sink, decode};
-    use surefoot::model::{Coder, Extent, Method, Pack, Segment, Source};
-
-    struct Letters;
-    impl Contents for Letters {
-        fn length(&self, file: u32) -> Option<u64> {
-            (file == 0).then_some(26)
-        }
-        fn read_at(&self, _: u32, offset: u64, buffer: &mut [u8]) -> std::io::Result<()> {
-            buffer.iter_mut().zip(b'a' + offset as u8..).for_each(|(byte, letter)| *byte = letter);
-            Ok(())
-        }
-    }
-    struct Files;
-    impl Lengths for Files {
-        fn old_length(&self, file: u32) -> Option<u64> {
-            Letters.length(file)
-        }
-        fn new_length(&self, file: u32) -> Option<u64> {
-            (file == 0).then_some(31)
-        }
-    }
-    struct Made(Vec<u8>);
-    impl Sink for Made {
-        fn write(&mut self, _: usize, bytes: &[u8]) -> std::io::Result<()> {
-            self.0.extend_from_slice(bytes);
-            Ok(())
-        }
-    }
-
-    let new = b"klmnopqrstuvwXyz and abcdefghij";
-    let streams: [&[u8]; 5] = [&[0, 16, 5, 10], &[20, 51], &[13, 1], &[b'X'.wrapping_sub(b'x')], b" and "];
-    let segment = Segment {
-        assembled: false,
-        code: false,
-        method: Method::Cover,
-        outputs: vec![Extent { file: 0, offset: 0, length: 31 }],
-        sources: vec![Source { extent: Extent { file: 0, offset: 0, length: 26 }, view: None }],
-        streams: streams.iter().map(|stream| stream.len() as u64).collect(),
-        packs: streams.iter().map(|stream| Pack { coder: Coder::Stored, length: stream.len() as u64 }).collect(),
-        joined: false,
-    };
-    let mut made = Made(Vec::new());
-    decode(&segment, &streams.concat(), &Letters, &[], 1 << 20, &mut made).unwrap();
-    assert_eq!(made.0, new);
-    [encode(&segment, &Files), streams.concat()].concat()
-}
-
-/// The second example: a gzip file, the view of it, and a segment that makes another gzip file of that.
-fn delta_assembled() -> [Vec<u8>; 3] {
-    use surefoot::codec::segment::{Lengths, decode_views, encode, encode_views};
-    use surefoot::delta::archive::{DeflateParameters, Deflater};
-    use surefoot::delta::{Contents, Sink, decode};
-    use surefoot::model::{Coder, Extent, Member, Method, Pack, Part, Relocation, Segment, Source, Wrapper};
-
-    struct File(Vec<u8>);
-    impl Contents for File {
-        fn length(&self, file: u32) -> Option<u64> {
-            (file == 0).then_some(self.0.len() as u64)
-        }
-        fn read_at(&self, _: u32, offset: u64, buffer: &mut [u8]) -> std::io::Result<()> {
-            buffer.copy_from_slice(&self.0[offset as usize..][..buffer.len()]);
-            Ok(())
-        }
-    }
-    struct Both<'a>(&'a File, &'a [u8]);
-    impl Lengths for Both<'_> {
-        fn old_length(&self, file: u32) -> Option<u64> {
-            self.0.length(file)
-        }
-        fn new_length(&self, file: u32) -> Option<u64> {
-            (file == 0).then_some(self.1.len() as u64)
-        }
-    }
-    struct Made(Vec<u8>);
-    impl Sink for Made {
-        fn write(&mut self, _: usize, bytes: &[u8]) -> std::io::Result<()> {
-            self.0.extend_from_slice(bytes);
-            Ok(())
-        }
-    }
-
-    let parameters = DeflateParameters::gzip(6).unwrap();
-    let gzip = |content: &[u8]| {
-        let mut out = b"\x1f\x8b\x08\0\0\0\0\0\0\x03".to_vec();
-        let mut deflater = Deflater::new(parameters);
-        deflater.write(content, &mut out);
-        deflater.finish(&mut out);
-        let mut checksum = flate2::Crc::new();
-        checksum.update(content);
-        out.extend_from_slice(&checksum.sum().to_le_bytes());
-        out.extend_from_slice(&checksum.amount().to_le_bytes());
-        out
-    };
-    let letters: Vec<u8> = (b'a'..=b'z').collect();
-    let old = File(gzip(&letters));
-    let new = gzip(&letters[..25].repeat(2));
-    let member = Member { offset: 10, len: old.0.len() as u64 - 10, inflated_len: 26, wrapper: Wrapper::Gzip };
-    let view = Relocation {
-        file: 0,
-        pieces: vec![Part::Raw { offset: 0, len: 10 }, Part::Deflated(member)],
-        loads: Vec::new(),
-        regions: Vec::new(),
-        map: Default::default(),
-    };
-    let views = encode_views(std::slice::from_ref(&view));
-    let both = Both(&old, &new);
-    assert_eq!(decode_views(&views, &both).unwrap(), std::slice::from_ref(&view));
-
-    let recipe = [&[10, new.len() as u8 - 10, 50, 2][..], &parameters.to_bytes()].concat();
-    let streams: [&[u8]; 6] = [&[0, 10, 0, 25, 0, 25], &[0, 0, 49], &[], &[], &[], &recipe];
-    let used: Vec<&[u8]> = streams.into_iter().filter(|stream| !stream.is_empty()).collect();
-    let segment = Segment {
-        method: Method::Cover,
-        outputs: vec![Extent { file: 0, offset: 0, length: new.len() as u64 }],
-        sources: vec![Source { extent: Extent { file: 0, offset: 0, length: 36 }, view: Some(0) }],
-        streams: streams.iter().map(|stream| stream.len() as u64).collect(),
-        packs: used.iter().map(|stream| Pack { coder: Coder::Stored, length: stream.len() as u64 }).collect(),
-        joined: false,
-        assembled: true,
-        code: false,
-    };
-    let mut made = Made(Vec::new());
-    decode(&segment, &used.concat(), &old, &[view], 4 << 20, &mut made).unwrap();
-    assert_eq!(made.0, new);
-    [old.0.clone(), views, [encode(&segment, &both), used.concat()].concat()]
 }
 
 /// A dump as `xxd` writes it, and `xxd -r` reads it.
