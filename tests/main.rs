@@ -29,3 +29,5 @@ mod soak;
 mod traces;
 mod lab;
 mod docs;
+mod formats;
+mod python;

@@ -3,6 +3,7 @@
 //! `tuf` cannot be installed, the tests fail.
 
 use super::{Device, Publisher};
+use crate::python;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,40 +15,13 @@ use surefoot::repository::*;
 /// A Python with `tuf` in it, installed once.
 fn python() -> Option<&'static Path> {
     static PYTHON: OnceLock<Option<PathBuf>> = OnceLock::new();
+    let install = || python::with("tuf-7", &["tuf>=6", "securesystemslib[crypto]"], "tuf.ngclient, cryptography");
     PYTHON.get_or_init(install).as_deref()
-}
-
-fn install() -> Option<PathBuf> {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("tuf-7");
-    let python = folder.join("bin/python");
-    let works = || runs(Command::new(&python).args(["-c", "import tuf.ngclient, cryptography"])).is_ok();
-    if works() {
-        return Some(python);
-    }
-    if runs(Command::new("python3").args(["-c", "import pip, venv, ensurepip"])).is_err() {
-        return None;
-    }
-    let packages = ["-m", "pip", "install", "--quiet", "tuf>=6", "securesystemslib[crypto]"];
-    runs(Command::new("python3").args(["-m", "venv"]).arg(&folder))
-        .and_then(|()| runs(Command::new(&python).args(packages)))
-        .unwrap_or_else(|why| panic!("there is a Python with pip, and tuf cannot be installed: {why}"));
-    assert!(works(), "tuf was installed, and cannot be imported");
-    Some(python)
-}
-
-fn runs(command: &mut Command) -> Result<(), String> {
-    match command.output() {
-        Ok(output) if output.status.success() => Ok(()),
-        Ok(output) => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
-        Err(error) => Err(error.to_string()),
-    }
 }
 
 /// Runs a program text; its standard output, or what it said when it failed.
 fn run(python: &Path, program: &str, folder: &Path) -> Result<String, String> {
-    let output = Command::new(python).args(["-c", program]).current_dir(folder).output().unwrap();
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
+    python::runs(Command::new(python).args(["-c", program]).current_dir(folder))
 }
 
 /// A client that reads the folder as a server would give it, and downloads the target that it is asked for.
