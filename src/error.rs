@@ -115,6 +115,8 @@ codes! {
     Downgrade "trust.downgrade" Distrust "use rollback to go back, or --allow-downgrade if this is meant";
     /// Too few of the keys that count have signed metadata of a repository.
     Threshold "trust.threshold" Distrust "check where it comes from; if keys were changed, the publisher must sign anew with enough of them";
+    /// A repository holds what nobody vouches for but keys that are lost or stolen.
+    Adoption "trust.adoption" Distrust "look whether every package listed is yours and none came back; then say --adopt, or give the keys from before as well";
     /// A key is of a type that cannot be used here.
     KeyType "trust.key-type" Distrust "Ed25519 always works; ECDSA P-256 needs a build with the feature ecdsa";
     /// Metadata of a repository is not valid any more.

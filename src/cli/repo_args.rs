@@ -184,6 +184,9 @@ pub(super) struct RepoRotate {
     pub(super) key: Vec<PathBuf>,
     #[command(flatten)]
     pub(super) keys: RoleKeyFiles,
+    /// Vouch for what is in the repository although keys that signed it, lost or stolen ones, do not sign again
+    #[arg(long)]
+    pub(super) adopt: bool,
     #[command(flatten)]
     pub(super) time: SigningTime,
     #[command(flatten)]

@@ -113,7 +113,7 @@ fn every_object_is_in_the_manual_and_the_manual_tells_of_no_other() {
         vec!["sign", "root.json", "--key", "key"],
         vec!["repo", "add", "REPO", "full.sf", "up.sf", "--key", "key"],
         vec!["--root", "spare", "init", "--version", "1.0.0", "--owner", "no", "--trust", "REPO/metadata/1.root.json"],
-        vec!["repo", "rotate", "REPO", "--key", "key", "--online-key", "k2"],
+        vec!["repo", "rotate", "REPO", "--key", "key", "--targets-key", "k2", "--online-key", "k2"],
         vec!["repo", "expire", "REPO", "--key", "k2", "--key", "key", "--targets"],
         vec!["repo", "verify", "REPO"],
         vec!["repo", "mirror", "REPO", "MIRROR"],

@@ -76,6 +76,26 @@ fn keys_that_stay_offline_sign_a_draft() {
     place.good(&["repo", "expire", "OFF", "--key", "online2"]);
     place.bad(&["repo", "expire", "OFF", "--key", "online"], 3, "trust.threshold");
     place.good(&["repo", "verify", "OFF"]);
+
+    // That key is lost: what stands there by its word is listed, and somebody has to say that it is his.
+    place.good(&["keygen", "-o", "online3"]);
+    place.good(&["repo", "rotate", "OFF", "--online-key", "online3.pub", "--draft", "third.json"]);
+    for name in ["ben", "anna"] {
+        place.good(&["sign", "third.json", "--key", name]);
+    }
+    let rotate = ["repo", "rotate", "OFF", "--root-metadata", "third.json", "--key", "online3"];
+    let told = place.run(&rotate);
+    assert!(
+        told.code == 3 && told.stderr.contains("any/1.0.0.1/full.sf") && told.stderr.contains("--adopt"),
+        "{}",
+        told.stderr
+    );
+    let told = place.run(&[&["--json"], &rotate[..]].concat()).stdout;
+    let listed = r#"{"type":"adopted","path":"any/1.0.0.1/full.sf","role":null,"bytes":"#;
+    assert!(told.contains(listed) && told.contains(r#""code":"trust.adoption""#), "{told}");
+    let told = place.good(&[&rotate[..], &["--adopt"]].concat());
+    assert!(told.stdout.contains("root 3") && told.stderr.contains("any/1.0.0.1/full.sf"), "{}", told.stderr);
+    place.good(&["repo", "verify", "OFF"]);
 }
 
 #[test]

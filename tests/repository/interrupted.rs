@@ -94,6 +94,7 @@ fn a_rotation_without_the_old_key_that_is_cut_off_is_ended_by_the_same_command()
         let draft = publisher.draft_root(&online_is(&new), now())?;
         if draft.version == 3 {
             // It is over, so this would be another one.
+        publisher.adopt();
             return Ok(());
         }
         let bytes = publisher.sign_root(&draft, &[&root])?;
@@ -116,6 +117,7 @@ fn a_rotation_without_the_old_key_that_is_cut_off_is_ended_by_the_same_command()
         match publisher.rotate(&bytes, &[&new, &key(5)], now()) {
             // The root is there, and so is everything else.
             Err(error) if error.code().as_str() == "trust.metadata" && publisher.root().version == 2 => Ok(()),
+        publisher.adopt();
             other => other.map(drop),
         }
     };
@@ -140,6 +142,7 @@ fn a_rotation_away_from_a_wrong_clock_that_is_cut_off_is_ended_by_the_same_comma
     assert_eq!(publisher.rotate(&bytes, &[&new], now()).unwrap(), Rotated::WithGap);
     publisher.renew(&[], &[&new], now()).unwrap();
     drop(publisher);
+    publisher.adopt();
     assert_eq!(seen(&disk).unwrap().0, 2);
 }
 
@@ -160,6 +163,7 @@ fn a_rotation_that_was_cut_off_may_be_ended_by_another_one() {
     let draft = publisher.draft_root(&online_is(&new), now()).unwrap();
     assert_eq!(draft.version, 3);
     let bytes = publisher.sign_root(&draft, &[&root]).unwrap();
+    publisher.adopt();
     assert_eq!(publisher.rotate(&bytes, &[&new], now()).unwrap(), Rotated::WithGap);
     publisher.renew(&[role::TARGETS], &[&targets, &new], now()).unwrap();
     drop(publisher);
@@ -170,6 +174,71 @@ fn a_rotation_that_was_cut_off_may_be_ended_by_another_one() {
 /// Root metadata of a stranger is no rotation that was interrupted.
 #[test]
 fn a_root_that_nobody_before_has_signed_is_not_gone_on_from() {
+/// Keys are rotated away because somebody else has them. What he had put into the repository got the signatures of the new
+/// keys, and nobody was told.
+#[test]
+fn what_keys_that_are_gone_have_signed_is_told_and_not_adopted_unasked() {
+    let (root, online, targets, new) = (key(1), key(2), key(4), key(5));
+    let disk = several_keys();
+    // The thief publishes.
+    let mut thief = Publisher::open(disk.clone()).unwrap();
+    add(&mut thief, &package("6.6.6", "bad", None)).unwrap();
+    thief.commit(&[&targets, &online], now()).unwrap();
+    drop(thief);
+    let old = seen(&disk).unwrap();
+    let all = Some(vec!["any/1.0.0/full.sf".to_owned(), "any/6.6.6/full.sf".to_owned()]);
+    let told = |publisher: &Publisher<SimVfs>| {
+        publisher.adopted().map(|targets| targets.targets.keys().cloned().collect::<Vec<_>>())
+    };
+    let roles: NewRoles = [(role::TARGETS, RoleKeys { keys: vec![new.public()], threshold: 1 })].into();
+    let rotate = |disk: &SimVfs, roles: &NewRoles, keys: &[&SecretKey], adopt: bool| {
+        let mut publisher = Publisher::open_to_rotate(disk.clone()).unwrap();
+        if adopt {
+            publisher.adopt();
+        }
+        let draft = publisher.draft_root(roles, now()).unwrap();
+        let bytes = publisher.sign_root(&draft, &[&root]).unwrap();
+        let done = publisher.rotate(&bytes, keys, now()).map_err(|error| error.code().as_str());
+        (done, told(&publisher))
+    };
+    // Without the key that was stolen it is a choice; whoever still signs with it is told.
+    assert_eq!(rotate(&disk, &roles, &[&new, &online], false), (Err("trust.adoption"), all.clone()));
+    assert_eq!(seen(&disk).unwrap(), old, "nothing has changed");
+    let fork = disk.reboot_clean();
+    assert_eq!(rotate(&fork, &roles, &[&new, &online, &targets], false), (Ok(Rotated::Seamless), all.clone()));
+    let fork = disk.reboot_clean();
+    assert_eq!(rotate(&fork, &roles, &[&new, &online], true), (Ok(Rotated::WithGap), all.clone()));
+    // With the online key alone a thief can put back what was taken out.
+    let fork = disk.reboot_clean();
+    assert_eq!(rotate(&fork, &online_is(&key(3)), &[&key(3)], false), (Err("trust.adoption"), all.clone()));
+    assert_eq!(rotate(&fork, &online_is(&key(3)), &[&key(3), &online], false), (Ok(Rotated::Seamless), None));
+    // What older keys have signed, put into the folder later, looks like a rotation that was cut off.
+    let fork = disk.reboot_clean();
+    let mut publisher = Publisher::open(fork.clone()).unwrap();
+    publisher.remove(&["6.6.6".parse().unwrap()]).unwrap();
+    publisher.commit(&[&targets, &online], now()).unwrap();
+    drop(publisher);
+    let (done, _) = rotate(&fork, &roles, &[&new, &online], true);
+    assert_eq!((done, seen(&fork).unwrap().2), (Ok(Rotated::WithGap), vec!["any/1.0.0/full.sf".to_owned()]));
+    for path in disk.snapshot().paths().into_iter().filter(|path| !path.ends_with(".root.json")) {
+        if let Some(bytes) = disk.read_file(&path) {
+            fork.write_file(&path, bytes);
+        }
+    }
+    assert_eq!(rotate(&fork, &roles, &[&new, &online], false), (Err("trust.adoption"), all.clone()));
+    let (done, listed) = rotate(
+        &fork,
+        &NewRoles::from([(role::TARGETS, RoleKeys { keys: vec![key(6).public()], threshold: 1 })]),
+        &[&new, &key(6), &online],
+        false,
+    );
+    assert_eq!(
+        (done, listed),
+        (Err("trust.adoption"), all),
+        "nor does another rotation, with the keys from in between"
+    );
+}
+
     let disk = several_keys();
     let mut stranger = Publisher::open(disk.clone()).unwrap().draft_root(&online_is(&key(3)), now()).unwrap();
     stranger.more.clear();

@@ -16,7 +16,7 @@ use crate::publish::{
     Added, Lifetimes, NewRoles, PackageTerms, Publisher, RoleKeys, Rotated, Source, bundle, draft_first_root, mirror,
     verify_repository,
 };
-use crate::repository::{Clock, Key, Moment, OfflinePolicy, Release, ReleaseKind, role, sign};
+use crate::repository::{Clock, Key, Moment, OfflinePolicy, Release, ReleaseKind, Targets, role, sign};
 use crate::trust::{PublicKey, SecretKey};
 use crate::vfs::OsVfs;
 use serde::Serialize;
@@ -47,6 +47,15 @@ struct Package<'a> {
     channels: &'a [String],
     bytes: u64,
     digest: String,
+}
+
+/// Something that other keys vouch for from now on.
+#[derive(Serialize)]
+struct Adopted<'a> {
+    path: Option<&'a str>,
+    role: Option<&'a str>,
+    bytes: Option<u64>,
+    digest: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -235,11 +244,47 @@ fn rotate(asked: &RepoRotate, output: &Output) -> Result<(), Error> {
             bytes
         }
     };
-    if publisher.rotate(&root, &ring.signers(), now)? == Rotated::WithGap {
+    if asked.adopt {
+        publisher.adopt();
+    }
+    let done = publisher.rotate(&root, &ring.signers(), now);
+    let refused = done.as_ref().err().is_some_and(|error| error.code() == Code::Adoption);
+    if let Some(targets) = publisher.adopted().filter(|_| refused || done.is_ok()) {
+        tell_adopted(targets, refused, output);
+    }
+    if done? == Rotated::WithGap {
         output.message("the keys from before were not all there: devices that looked just now try again");
     }
     published(&asked.directory.repository, &publisher, output);
     Ok(())
+}
+
+/// Lists what keys have signed that are gone: packages, and roles that are delegated to.
+fn tell_adopted(targets: &Targets, refused: bool, output: &Output) {
+    let packages = targets.targets.iter().map(|(path, target)| Adopted {
+        path: Some(path),
+        role: None,
+        bytes: Some(target.length),
+        digest: target.digest().map(|digest| digest.to_string()),
+    });
+    let delegations = targets.delegations.iter().flat_map(|delegations| &delegations.roles);
+    let roles = delegations.map(|role| Adopted { path: None, role: Some(&role.name), bytes: None, digest: None });
+    let all: Vec<Adopted<'_>> = roles.chain(packages).collect();
+    output.message(match refused {
+        true => "published by the word of keys that do not sign again:",
+        false => "signed by keys that are gone, and now by those that count:",
+    });
+    for (number, one) in all.iter().enumerate() {
+        output.item("adopted", one);
+        match (one.path, one.role) {
+            _ if number >= limits::LISTED => {}
+            (Some(path), _) => output.message(format_args!("  {path}")),
+            (None, name) => output.message(format_args!("  whatever the role {} signs", name.unwrap_or_default())),
+        }
+    }
+    if all.len() > limits::LISTED {
+        output.message(format_args!("  and {} more; --json lists them all", all.len() - limits::LISTED));
+    }
 }
 
 fn expire(asked: &RepoExpire, output: &Output) -> Result<(), Error> {

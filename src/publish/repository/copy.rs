@@ -168,6 +168,8 @@ pub fn mirror<W: Vfs>(
         }
         writer.fetch(source, &source.blob(path, target)?.1, &at)?;
         copied += 1;
+        adopts: false,
+        adopted: false,
     }
     writer.vfs.sync_all()?;
     // Roots and timestamp are all that ever is between the old copy and the new one, and where no rotation changes the

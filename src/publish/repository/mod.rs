@@ -66,6 +66,10 @@ pub struct Publisher<V: Vfs> {
     stamped_by: Option<Role>,
     /// The clock is right, whatever was signed before.
     clock_is_right: bool,
+    /// What is there is vouched for although the keys from before do not sign it again.
+    adopts: bool,
+    /// The last rotation has done so, or was refused for it, or has taken away keys that have signed it.
+    adopted: bool,
     _lock: V::Lock,
 }
 
@@ -116,6 +120,8 @@ impl<V: Vfs> Publisher<V> {
             unfinished: false,
             stamped_by: None,
             clock_is_right: false,
+            adopts: false,
+            adopted: false,
             _lock: lock,
         };
         publisher.stamped_by = publisher.root.role(role::TIMESTAMP).cloned();
@@ -161,6 +167,8 @@ impl<V: Vfs> Publisher<V> {
             unfinished: signed_for.version != newest.version,
             stamped_by: signed_for.role(role::TIMESTAMP).cloned(),
             clock_is_right: false,
+            adopts: false,
+            adopted: false,
             root: newest,
             _lock: lock,
         })

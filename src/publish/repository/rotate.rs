@@ -3,7 +3,7 @@
 use super::{DAYS, Lifetimes, Publisher, check, check_clock, days, following, sign_for};
 use crate::error::{Code, Error};
 use crate::limits;
-use crate::repository::{Key, Moment, Role, Root, SPEC_VERSION, Signed, metadata_name, role};
+use crate::repository::{Key, Moment, Role, Root, SPEC_VERSION, Signed, Targets, metadata_name, role};
 use crate::trust::{PublicKey, SecretKey};
 use crate::vfs::Vfs;
 use serde_json::json;
@@ -81,7 +81,11 @@ impl<V: Vfs> Publisher<V> {
     /// Where both the keys from before and those from then on are there, targets, snapshot and timestamp are published
     /// with the signatures of both before the root is, so that devices believe them at every moment. Otherwise there is
     /// a moment between the root and the timestamp in which they refuse both; interrupted in it, the same call ends it.
+    ///
+    /// Whoever has the keys from before can have put something there, or something older back. Where they do not sign
+    /// again, because they are lost or stolen, only [`Publisher::adopt`] lets the new keys vouch for what is there.
     pub fn rotate(&mut self, root: &[u8], keys: &[&SecretKey], now: Moment) -> Result<Rotated, Error> {
+        self.adopted = false;
         let name = metadata_name(role::ROOT, Some(following(self.root.version)?));
         let next: Signed<Root> = Signed::parse(&name, root)?;
         if self.unfinished && next.body == self.root {
@@ -106,6 +110,8 @@ impl<V: Vfs> Publisher<V> {
         let chain = self.next_chain(&[&self.root, &next], keys, now)?;
         chain.check(&next)?;
         let seamless = chain.check(&self.root).is_ok();
+        self.adopted = has_lost_keys(&self.root, &next, role::TARGETS);
+        self.require_adoption(seamless && !self.unfinished)?;
         if seamless {
             self.publish(chain, None)?;
             self.replace(&name, root)?;
@@ -117,15 +123,45 @@ impl<V: Vfs> Publisher<V> {
         Ok(if seamless { Rotated::Seamless } else { Rotated::WithGap })
     }
 
+    /// Lets a rotation vouch for what is in the repository although the keys from before do not sign it again.
+    pub fn adopt(&mut self) {
+        self.adopts = true;
+    }
+
+    /// What the last rotation has vouched for, or has refused to, although keys have signed it that count no longer, or
+    /// were not there to sign again.
+    pub fn adopted(&self) -> Option<&Targets> {
+        Some(&self.targets).filter(|_| self.adopted)
+    }
+
+    fn require_adoption(&mut self, signed_again: bool) -> Result<(), Error> {
+        self.adopted |= !signed_again;
+        let Targets { targets, delegations, .. } = &self.targets;
+        let nothing = targets.is_empty() && delegations.as_ref().is_none_or(|all| all.roles.is_empty());
+        if signed_again || self.adopts || nothing {
+            return Ok(());
+        }
+        let what = format!("that {} packages are published is the word of keys that do not sign again", targets.len());
+        Err(Error::new(Code::Adoption, what))
+    }
+
     /// Publishes what the root that is there already is still without.
     fn finish(&mut self, keys: &[&SecretKey], now: Moment) -> Result<Rotated, Error> {
         let chain = self.next_chain(&[&self.root], keys, now)?;
         chain.check(&self.root)?;
+        self.require_adoption(false)?;
         self.publish(chain, None)?;
         self.stamped_by = self.root.role(role::TIMESTAMP).cloned();
         self.unfinished = false;
         Ok(Rotated::WithGap)
     }
+}
+
+/// Does a key of the role count no longer?
+fn has_lost_keys(before: &Root, after: &Root, name: &str) -> bool {
+    let ids = |root: &Root| root.role(name).map(|role| role.keyids.clone()).unwrap_or_default();
+    let left = ids(after);
+    ids(before).iter().any(|id| !left.contains(id))
 }
 
 /// Gives roles their keys, and drops keys that nobody has any more.
