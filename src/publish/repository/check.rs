@@ -217,7 +217,7 @@ fn entries<V: Vfs>(vfs: &V, at: &Place) -> Result<Vec<(String, Place)>, Error> {
     Ok(out)
 }
 
-fn files<V: Vfs>(vfs: &V, at: &Place) -> Result<Vec<(String, Place)>, Error> {
+pub(super) fn files<V: Vfs>(vfs: &V, at: &Place) -> Result<Vec<(String, Place)>, Error> {
     let mut out = entries(vfs, at)?;
     let mut failed = None;
     out.retain(|(_, at)| match vfs.stat(at) {

@@ -1,14 +1,14 @@
 //! Copies of a repository: a mirror, and a bundle. Everything is verified on the way, so a copy is not led astray.
 
-use super::check::{Known, all_targets, blob_place};
-use super::{Publisher, lock, metadata_place, place, read};
+use super::check::{Known, all_targets, blob_place, files};
+use super::{Publisher, check, lock, metadata_place, place, read};
 use crate::error::{Code, Error};
 use crate::fetch::{self, Carrier, Download, Files, Options, SystemPace, Wanted};
 use crate::limits;
 use crate::model::{Hasher, Version};
 use crate::repository::{
-    Anchor, Answer, Client, Clock, METADATA_DIRECTORY, OfflinePolicy, Release, Request, Root, RunError, Signed, Stored,
-    TARGETS_DIRECTORY, Target, blob_name, metadata_name, role,
+    Anchor, Answer, Body, Client, Clock, METADATA_DIRECTORY, OfflinePolicy, Release, Request, Root, RunError, Signed,
+    Snapshot, Stored, TARGETS_DIRECTORY, Target, Targets, Timestamp, blob_name, metadata_name, role,
 };
 use crate::vfs::{Place, Rename, Vfs};
 use std::collections::BTreeMap;
@@ -36,6 +36,8 @@ struct Seen {
     client: Client,
     /// Every root, the first one first.
     roots: Vec<(String, Vec<u8>)>,
+    /// So many of the last roots may come after the timestamp, which devices believe under the root before them as well.
+    late: usize,
     /// What the timestamp leads to.
     chain: Vec<(String, Vec<u8>)>,
     timestamp: (String, Vec<u8>),
@@ -52,6 +54,8 @@ impl Source<'_> {
         clock: Clock,
         policy: OfflinePolicy,
     ) -> Result<Seen, Error> {
+        // Where there is no whole copy yet, there is no old one to be believed until the new one is.
+        let first_copy = known.is_none();
         let Known { mut roots, stored } = known.map_or_else(|| self.first(), Ok)?;
         let mut kept = stored.0.clone();
         let mut client = Client::new(stored, Anchor::Stored, clock, policy)?;
@@ -78,7 +82,16 @@ impl Source<'_> {
         if !root.consistent_snapshot {
             return Err(Error::new(Code::BadMetadata, "a repository without consistent snapshots cannot be copied"));
         }
-        let roots = roots.into_iter().map(|(version, bytes)| (metadata_name(role::ROOT, Some(version)), bytes));
+        let roots: Vec<(String, Vec<u8>)> =
+            roots.into_iter().map(|(version, bytes)| (metadata_name(role::ROOT, Some(version)), bytes)).collect();
+        let believed = |(name, bytes): &&(String, Vec<u8>)| match Signed::<Root>::parse(name, bytes) {
+            Ok(root) => is_signed_as_asked(&kept, &root.body),
+            Err(_) => false,
+        };
+        let late = match first_copy {
+            true => 0,
+            false => roots.iter().rev().skip(1).take_while(believed).count(),
+        };
         let mut chain = Vec::new();
         for (name, info) in &snapshot.meta {
             let role = name.strip_suffix(".json").unwrap_or(name);
@@ -97,7 +110,7 @@ impl Source<'_> {
         chain.push((metadata_name(role::SNAPSHOT, Some(snapshot.version)), of(role::SNAPSHOT)?));
         let timestamp = (metadata_name(role::TIMESTAMP, None), of(role::TIMESTAMP)?);
         let targets = all_targets(&client);
-        Ok(Seen { roots: roots.collect(), client, chain, timestamp, targets })
+        Ok(Seen { roots, late, client, chain, timestamp, targets })
     }
 
     /// The first root of the repository: what is followed without anything else to trust.
@@ -141,7 +154,9 @@ pub fn mirror<W: Vfs>(
     policy: OfflinePolicy,
 ) -> Result<usize, Error> {
     let lock = lock(&copy)?;
-    let Seen { client, roots, chain, timestamp, targets } = source.see(Known::read(&copy)?, root, clock, policy)?;
+    let known = Known::read(&copy)?;
+    let first_copy = known.is_none();
+    let Seen { client, roots, late, chain, timestamp, targets } = source.see(known, root, clock, policy)?;
     let missing = || Error::new(Code::Internal, "a look that is complete lacks metadata");
     let writer = Publisher {
         root: client.root().ok_or_else(missing)?.clone(),
@@ -153,6 +168,8 @@ pub fn mirror<W: Vfs>(
         unfinished: false,
         stamped_by: None,
         clock_is_right: false,
+        adopts: false,
+        adopted: false,
         _lock: lock,
     };
     writer.ensure_directories(&place(METADATA_DIRECTORY)?)?;
@@ -168,18 +185,28 @@ pub fn mirror<W: Vfs>(
         }
         writer.fetch(source, &source.blob(path, target)?.1, &at)?;
         copied += 1;
-        adopts: false,
-        adopted: false,
     }
     writer.vfs.sync_all()?;
-    // Roots and timestamp are all that ever is between the old copy and the new one, and where no rotation changes the
-    // keys of the timestamp without a signature by both, nothing is.
-    for (name, bytes) in chain.iter().chain(&roots).chain([&timestamp]) {
+    if first_copy {
+        writer.remove_roots_after(roots.len() as u64)?;
+    }
+    // Roots and timestamp are all that ever is between the old copy and the new one. Where the new timestamp is signed
+    // for the root of the old copy as well, it comes before those that follow, and there is nothing between.
+    let (early, late) = roots.split_at(roots.len() - late);
+    for (name, bytes) in chain.iter().chain(early).chain([&timestamp]).chain(late) {
         if read(&writer.vfs, &metadata_place(name)?, limits::TARGETS_BYTES)?.as_ref() != Some(bytes) {
             writer.replace(name, bytes)?;
         }
     }
     Ok(copied)
+}
+
+/// Has everything at the top that was kept the signatures that this root asks for?
+fn is_signed_as_asked(kept: &BTreeMap<String, Vec<u8>>, root: &Root) -> bool {
+    fn is_signed<T: Body>(kept: &BTreeMap<String, Vec<u8>>, root: &Root) -> bool {
+        kept.get(T::TYPE).is_some_and(|bytes| check::<T>(T::TYPE, bytes, root).is_ok())
+    }
+    is_signed::<Targets>(kept, root) && is_signed::<Snapshot>(kept, root) && is_signed::<Timestamp>(kept, root)
 }
 
 /// Asks that the roots go through the one that is trusted.
@@ -195,6 +222,18 @@ fn leads_to(roots: &BTreeMap<u64, Vec<u8>>, trusted: Option<&[u8]>) -> Result<()
 }
 
 impl<V: Vfs> Publisher<V> {
+    /// Removes roots with higher versions than this: of another repository, whose first copy was interrupted here. No
+    /// root leads to them, so devices would refuse the repository because of them.
+    fn remove_roots_after(&self, last: u64) -> Result<(), Error> {
+        for (name, at) in files(&self.vfs, &place(METADATA_DIRECTORY)?)? {
+            let version = name.strip_suffix(".root.json").and_then(|version| version.parse::<u64>().ok());
+            if version.is_some_and(|version| version > last) {
+                self.vfs.remove_file(&at)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Fetches a package beside its place, where another try goes on, and gives it its name when it is verified.
     fn fetch(&self, source: &Source<'_>, wanted: &Wanted, at: &Place) -> Result<(), Error> {
         let files = Files {
