@@ -100,6 +100,9 @@ pub const TIMESTAMP_BYTES: u64 = 16 << 10;
 pub const SNAPSHOT_BYTES: u64 = 2 << 20;
 /// Largest targets metadata, in bytes, where the snapshot does not say less: about 20,000 packages.
 pub const TARGETS_BYTES: u64 = 16 << 20;
+/// Most bytes of targets metadata, that of every role together, that one look for an update loads: all of it is held in
+/// memory, and the largest of as many roles as are visited would be half a gigabyte before anything is made of it.
+pub const ALL_TARGETS_BYTES: u64 = 64 << 20;
 /// Most JSON values in one metadata file: memory for one is taken before the file is trusted.
 pub const METADATA_VALUES: usize = 1 << 20;
 /// Most keys, and most signatures, of one metadata file: each signature may have to be verified.

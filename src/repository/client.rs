@@ -94,6 +94,8 @@ pub struct Client {
     /// The trusted snapshot: of an earlier look, until there is a newer one.
     snapshot: Option<Snapshot>,
     targets: Loaded,
+    /// Length of all that is loaded of these.
+    targets_bytes: u64,
     wanted: Wanted,
     /// What must be durable before anything else.
     effects: VecDeque<Step>,
@@ -144,6 +146,7 @@ impl Client {
             timestamp: None,
             snapshot: None,
             targets: Loaded::new(),
+            targets_bytes: 0,
             wanted: Wanted::Nothing,
             effects: VecDeque::new(),
             notices: Vec::new(),
@@ -170,12 +173,15 @@ impl Client {
                 // 5.5.1: download the snapshot metadata, up to the length that the timestamp says.
                 Phase::Snapshot => return self.fetch::<Snapshot>(role::SNAPSHOT, self.snapshot_info()?),
                 Phase::Targets(delegator, name) => {
-                    if let Some(targets) = self.known_targets(&delegator, &name)? {
-                        self.targets.insert((delegator, name), targets);
-                        self.phase = Phase::Ready;
+                    if let Some((targets, bytes)) = self.known_targets(&delegator, &name)? {
+                        self.load(delegator, name, targets, bytes);
                     } else {
                         // 5.6.1: download the targets metadata, up to the length that the snapshot says.
-                        return self.fetch::<Targets>(&name, self.targets_info(&name)?);
+                        let mut step = self.fetch::<Targets>(&name, self.targets_info(&name)?)?;
+                        if let Step::Fetch(Request { most, .. }) = &mut step {
+                            *most = self.most_targets_bytes(&name)?;
+                        }
+                        return Ok(step);
                     }
                 }
                 Phase::Ready => match self.needed() {
@@ -462,8 +468,8 @@ impl Client {
     }
 
     fn on_targets(&mut self, delegator: String, name: String, bytes: Vec<u8>) -> Result<(), RepositoryError> {
-        let (file, most) = (metadata_name(&name, None), self.targets_info(&name)?.length.unwrap_or(Targets::MOST));
-        too_long(&file, &bytes, most.min(Targets::MOST))?;
+        let file = metadata_name(&name, None);
+        too_long(&file, &bytes, self.most_targets_bytes(&name)?)?;
         // Several may delegate to one role, with different keys. It has one file, which has to satisfy each of them.
         let loaded = self.targets.keys().any(|(_, other)| *other == name);
         if loaded && self.stored.0.get(&name) != Some(&bytes) {
@@ -471,11 +477,23 @@ impl Client {
         }
         let (targets, notice) = self.check_targets(&delegator, &name, &bytes)?;
         self.notices.extend(notice);
+        let length = bytes.len() as u64;
         // 5.6.6: persist the targets metadata.
         self.keep(&name, bytes);
-        self.targets.insert((delegator, name), targets);
-        self.phase = Phase::Ready;
+        self.load(delegator, name, targets, length);
         Ok(())
+    }
+
+    fn load(&mut self, delegator: String, name: String, targets: Targets, bytes: u64) {
+        self.targets.insert((delegator, name), targets);
+        self.targets_bytes += bytes;
+        self.phase = Phase::Ready;
+    }
+
+    /// So long a role's metadata may be: all of it is in memory at once, whoever has delegated to whom.
+    fn most_targets_bytes(&self, name: &str) -> Result<u64, RepositoryError> {
+        let most = self.targets_info(name)?.length.unwrap_or(Targets::MOST).min(Targets::MOST);
+        Ok(most.min(limits::ALL_TARGETS_BYTES.saturating_sub(self.targets_bytes)))
     }
 
     fn check_targets(
@@ -543,12 +561,16 @@ impl Client {
     }
 
     /// The targets metadata that is kept, if it is the one that the snapshot names.
-    fn known_targets(&mut self, delegator: &str, name: &str) -> Result<Option<Targets>, RepositoryError> {
-        self.targets_info(name)?;
+    fn known_targets(&mut self, delegator: &str, name: &str) -> Result<Option<(Targets, u64)>, RepositoryError> {
+        let most = self.most_targets_bytes(name)?;
         let Some(bytes) = self.stored.0.get(name) else { return Ok(None) };
+        let length = bytes.len() as u64;
         let Ok((targets, notice)) = self.check_targets(delegator, name, bytes) else { return Ok(None) };
+        if length > most {
+            return Err(RepositoryError::TooLong { file: metadata_name(name, None), most });
+        }
         self.notices.extend(notice);
-        Ok(Some(targets))
+        Ok(Some((targets, length)))
     }
 
     /// What is missing for what was asked for.

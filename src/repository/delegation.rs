@@ -35,17 +35,9 @@ pub(super) fn search<'a>(loaded: &'a Loaded, path: &str) -> Search<'a> {
             return Search::Found(edge, target);
         }
         // 5.6.7.2: its delegations in order of appearance; after a terminating one nobody else is asked.
-        let mut next = Vec::new();
-        for delegation in targets.delegations.iter().flat_map(|delegations| &delegations.roles) {
-            if delegation.covers(path) {
-                next.push(delegation.name.as_str());
-                if delegation.terminating {
-                    open.trails.clear();
-                    break;
-                }
-            }
-        }
-        open.add(&trail, next);
+        let roles = targets.delegations.iter().flat_map(|delegations| &delegations.roles);
+        let covering = roles.filter(|delegation| delegation.covers(path));
+        open.add(&trail, covering.map(|delegation| (delegation.name.as_str(), delegation.terminating)));
     }
     Search::Missing
 }
@@ -57,15 +49,16 @@ pub(super) fn unloaded(loaded: &Loaded) -> Option<Edge> {
         let edge = edge_of(&trail);
         let Some(targets) = loaded.get(&edge) else { return Some(edge) };
         let roles = targets.delegations.iter().flat_map(|delegations| &delegations.roles);
-        open.add(&trail, roles.map(|delegation| delegation.name.as_str()).collect());
+        open.add(&trail, roles.map(|delegation| (delegation.name.as_str(), false)));
     }
     None
 }
 
-/// What is still to be visited: roles, each behind those that lead to it.
+/// What is still to be visited: roles, each behind those that lead to it. However many roles somebody delegates to, that
+/// is at most as many trails for each role that was visited as there are visits.
 struct Open<'a> {
     trails: Vec<Vec<&'a str>>,
-    visited: BTreeSet<Edge>,
+    visited: BTreeSet<(&'a str, &'a str)>,
     most: usize,
 }
 
@@ -75,28 +68,56 @@ impl<'a> Open<'a> {
         Self { trails: vec![vec![super::role::TARGETS]], visited: BTreeSet::new(), most }
     }
 
-    /// 5.6.7.1: a role that was visited is skipped, so that there is no cycle, and only so many are visited. What one
-    /// delegator says of a name does not keep what another one says of it from being asked.
+    /// 5.6.7.1: a role that was visited is skipped, and only so many are visited. What one delegator says of a name does
+    /// not keep what another one says of it from being asked.
     fn next(&mut self) -> Option<Vec<&'a str>> {
-        while self.visited.len() <= self.most {
+        while self.left() > 0 {
             let trail = self.trails.pop()?;
-            let cycle = trail.split_last().is_some_and(|(name, before)| before.contains(name));
-            if !cycle && self.visited.insert(edge_of(&trail)) {
+            if self.visited.insert(last_two(&trail)) {
                 return Some(trail);
             }
         }
         None
     }
 
-    fn add(&mut self, trail: &[&'a str], next: Vec<&'a str>) {
-        self.trails.extend(next.into_iter().rev().map(|name| [trail, &[name]].concat()));
+    /// How many may still be visited.
+    fn left(&self) -> usize {
+        (self.most + 1).saturating_sub(self.visited.len())
+    }
+
+    /// Puts those that the last one of a trail delegates to before everything else, in their order; after a terminating
+    /// one nobody else is asked. One that leads to itself is skipped, so that there is no cycle.
+    ///
+    /// No more are taken than may still be visited. Each that is taken is visited when its turn comes, or was before
+    /// that, so the turn of what comes after them never comes.
+    fn add(&mut self, trail: &[&'a str], next: impl Iterator<Item = (&'a str, bool)>) {
+        let (delegator, left) = (last_two(trail).1, self.left());
+        let mut taken: Vec<&str> = Vec::new();
+        for (name, terminating) in next {
+            let known = trail.contains(&name) || taken.contains(&name) || self.visited.contains(&(delegator, name));
+            if !known {
+                taken.push(name);
+            }
+            if terminating {
+                self.trails.clear();
+            }
+            if terminating || taken.len() >= left {
+                break;
+            }
+        }
+        self.trails.extend(taken.into_iter().rev().map(|name| [trail, &[name]].concat()));
     }
 }
 
 fn edge_of(trail: &[&str]) -> Edge {
+    let (delegator, name) = last_two(trail);
+    (delegator.to_owned(), name.to_owned())
+}
+
+fn last_two<'a>(trail: &[&'a str]) -> (&'a str, &'a str) {
     let mut last = trail.iter().rev().copied();
     let name = last.next().unwrap_or(super::role::TARGETS);
-    (last.next().unwrap_or(super::role::ROOT).to_owned(), name.to_owned())
+    (last.next().unwrap_or(super::role::ROOT), name)
 }
 
 impl Delegation {
@@ -144,6 +165,51 @@ fn name_matches(pattern: &str, name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A delegate once had memory held for every way to every role that it named, each with all the names on it.
+    #[test]
+    fn however_many_roles_are_delegated_to_few_are_held() {
+        let names: Vec<String> = (0..50_000).map(|number| format!("role-{number}")).collect();
+        let mut open = Open::new(limits::DELEGATIONS);
+        let (mut visited, mut most) = (Vec::new(), 0);
+        while let Some(trail) = open.next() {
+            open.add(&trail, names.iter().map(|name| (name.as_str(), false)));
+            visited.push(edge_of(&trail).1);
+            most = most.max(open.trails.iter().map(Vec::len).sum());
+        }
+        // In the order of trust: the first of the first of the first, as deep as it may go.
+        let first: Vec<String> = names[..limits::DELEGATIONS].to_vec();
+        assert_eq!((&visited[0], &visited[1..]), (&super::super::role::TARGETS.to_owned(), &first[..]));
+        assert!(most <= (limits::DELEGATIONS + 1).pow(3), "{most} names are held");
+    }
+
+    /// What is not held is what is never reached.
+    #[test]
+    fn those_that_are_held_are_those_that_would_be_visited() {
+        let names: Vec<String> = (0..9).map(|number| format!("{number}")).collect();
+        // Role n delegates to these, some of them twice, some of them back.
+        let of = |n: usize| (0..9).map(move |step| (n * n + step * (n + 2)) % 9);
+        for most in 0..20 {
+            let mut open = Open::new(most);
+            let mut held_all = vec![vec![super::super::role::TARGETS]];
+            let mut seen = BTreeSet::new();
+            while let Some(trail) = open.next() {
+                let expected = loop {
+                    let trail = held_all.pop().unwrap();
+                    let cycle = trail.split_last().is_some_and(|(name, before)| before.contains(name));
+                    if !cycle && seen.insert(last_two(&trail)) {
+                        break trail;
+                    }
+                };
+                assert_eq!(trail, expected, "of {most}");
+                let next: Vec<&str> =
+                    of(trail[trail.len() - 1].parse().unwrap_or(0)).map(|n| names[n].as_str()).collect();
+                open.add(&trail, next.iter().map(|name| (*name, false)));
+                held_all.extend(next.into_iter().rev().map(|name| [&trail[..], &[name]].concat()));
+            }
+            assert_eq!(seen.len(), most + 1);
+        }
+    }
 
     #[test]
     fn patterns_match_within_a_name_only() {

@@ -369,6 +369,28 @@ fn delegations_are_searched_in_the_order_of_trust() {
     }
 }
 
+/// Each of so many roles had a bound, and all of them together had half a gigabyte.
+#[test]
+fn the_metadata_of_all_roles_together_has_a_bound() {
+    let mut publisher = Publisher::new();
+    let size = usize::try_from(surefoot::limits::TARGETS_BYTES).unwrap() * 7 / 8;
+    for (seed, name) in (20..).zip(["one", "two", "three", "four", "five"]) {
+        publisher.delegate(name, &["x/*"], seed, false);
+        let mut large = release("1.0.0", name.as_bytes()).to_target();
+        large.custom = Some(json!("x".repeat(size)));
+        publisher.delegated.get_mut(name).unwrap().0.targets.insert("x/y".into(), large);
+    }
+    publisher.publish();
+    let mut device = publisher.device();
+    for _ in 0..2 {
+        let RepositoryError::TooLong { file, most } = device.look(&publisher.files).unwrap_err() else { panic!() };
+        assert_eq!(file, "five.json");
+        assert!(most < size as u64, "{most}");
+    }
+    // One who asks for a path is not kept from what comes before that.
+    assert_eq!(device.look_for(&publisher.files, Some("x/y")).unwrap().found("x/y").unwrap().role, "one");
+}
+
 #[test]
 fn a_delegated_role_counts_with_the_keys_it_was_given_and_for_no_more_than_so_many_roles() {
     let mut publisher = Publisher::new();
