@@ -4,9 +4,10 @@
 //! fetched first, and is the right one if its name is the one that the repository has signed. The digests of the segments
 //! say then what of the rest is what it should be, so nothing of this is believed by whoever sent it.
 
+use super::choose::{Decided, Offered, decide, is_described};
 use super::downloads::Downloads;
 use super::engine::Engine;
-use super::follow::{Decided, Follower, Offered, decide, is_described};
+use super::follow::Follower;
 use super::observer::Observer;
 use super::package::under;
 use crate::error::{Code, Error};
@@ -27,6 +28,8 @@ pub(super) struct Front {
     pub(super) promise: Promise,
     /// How long it is.
     pub(super) bytes: u64,
+    /// Its digest: it may have to be fetched again, from somebody else.
+    digest: Digest,
 }
 
 /// What to fetch of a full package, and where the rest is.
@@ -77,7 +80,7 @@ impl Blocks {
         if here.iter().all(|here| *here) {
             return Ok(None);
         }
-        let mut sections = vec![Section { start: 0, end: front.bytes, digest: None }];
+        let mut sections = vec![Section { start: 0, end: front.bytes, digest: Some(front.digest) }];
         let ranges = promise.segment_ranges(front.bytes).zip(promise.segments()).zip(&here);
         sections.extend(ranges.filter(|(_, here)| **here).map(|(((start, end), segment), _)| Section {
             start,
@@ -151,27 +154,21 @@ pub(super) fn is_there<V: Vfs>(vfs: &V, path: &TreePath, size: u64, digest: Dige
 }
 
 impl Follower<'_> {
-    /// The front of the full package of the version that is chosen, if it may be that fetching only what is missing of it
-    /// costs less than the way that is known: fetched, or what is left of an earlier look.
-    pub(super) fn front<'o, V: Vfs>(
-        &self,
-        open: &dyn Fn() -> Result<V, Error>,
-        offered: &'o Offered,
-        first: &Decided,
-        (observer, received): (&dyn Observer, &mut u64),
-    ) -> Result<Option<(&'o Release, Front)>, Error> {
-        let Offered { rules, usable, installed, consistent, .. } = offered;
+    /// The full package of the version that is chosen, and how many bytes its front may have, if it may be that fetching
+    /// only what is missing of it costs less than the way that is known.
+    pub(super) fn worth_looking_into<'o>(&self, offered: &'o Offered, first: &Decided) -> Option<(&'o Release, u64)> {
+        let Offered { rules, usable, installed, .. } = offered;
         let (to, known) = match first {
             Ok((strategy, _)) if !strategy.is_none() => (strategy.to, Some(strategy)),
             Err(StrategyError::OverBytes { to, .. }) => (*to, None),
-            _ => return Ok(None),
+            _ => return None,
         };
         let from_here = |release: &&Release| {
             let full = release.kind == ReleaseKind::Full && release.version == to;
             full && release.minimum.is_none_or(|minimum| *installed >= minimum)
         };
         let full = usable.iter().filter(from_here).min_by_key(|release| release.bytes);
-        let Some(release) = full.filter(|_| !rules.force_full) else { return Ok(None) };
+        let release = full.filter(|_| !rules.force_full)?;
         let most = rules.max_bytes.unwrap_or(u64::MAX);
         let worth = match known {
             // The whole of it is going to be fetched anyhow.
@@ -182,9 +179,18 @@ impl Follower<'_> {
             }
             None => most.min(release.bytes / 2),
         };
-        if known.and_then(|known| known.bytes).unwrap_or(release.bytes).min(release.bytes) < limits::BLOCKS_WORTH {
-            return Ok(None);
-        }
+        let cost = known.and_then(|known| known.bytes).unwrap_or(release.bytes).min(release.bytes);
+        (cost >= limits::BLOCKS_WORTH).then_some((release, worth))
+    }
+
+    /// The front of a full package, fetched, or what is left of an earlier look.
+    pub(super) fn front<'o, V: Vfs>(
+        &self,
+        open: &dyn Fn() -> Result<V, Error>,
+        Offered { rules, consistent, .. }: &Offered,
+        (release, worth): (&'o Release, u64),
+        (observer, received): (&dyn Observer, &mut u64),
+    ) -> Result<Option<(&'o Release, Front)>, Error> {
         let vfs = open()?;
         let downloads = match Downloads::open(&vfs) {
             // Somebody is fetching already.
@@ -192,8 +198,8 @@ impl Follower<'_> {
             downloads => downloads?,
         };
         let wanted = self.wanted(release, *consistent);
-        // All of it can still be had if this cannot, so each address is asked once more and not for ever.
-        let attempts = self.options.patience.attempts.min(self.addresses.len() as u32);
+        // All of it can still be had if this cannot, so nobody is asked for ever: each of several once, one twice.
+        let attempts = self.options.patience.attempts.min((self.addresses.len() == 1).into());
         let patience = Patience { attempts, ..self.options.patience };
         let options = Options { most_bytes: rules.max_bytes, patience, ..self.options.clone() };
         let how = (self.carrier, &options);
@@ -219,8 +225,19 @@ impl Follower<'_> {
     }
 }
 
-/// Fetches the front of a package, if it has at most `worth` bytes. Bytes that come over the wire for that are added to
-/// `received`. Nothing if it cannot be had in this way, or is not the one with that name.
+/// What came for the front of a package.
+enum Came {
+    Right(Box<Front>),
+    /// It is not the one with that name; what is here of it was removed.
+    Wrong,
+    /// It says that it is longer than it is worth.
+    Large,
+    Nothing,
+}
+
+/// Fetches the front of a package, if it has at most `worth` bytes, from one address after the other. Bytes that come over
+/// the wire for that are added to `received`. Nothing if it cannot be had in this way, or is nowhere the one with that
+/// name.
 pub(super) fn fetch_front<V: Vfs>(
     downloads: &Downloads<'_, V>,
     (wanted, name): (&Wanted, Digest),
@@ -228,11 +245,34 @@ pub(super) fn fetch_front<V: Vfs>(
     (carrier, options): (&dyn Carrier, &Options),
     (observer, received): (&dyn Observer, &mut u64),
 ) -> Result<Option<Front>, Error> {
+    for address in &wanted.addresses {
+        let one = Wanted { addresses: vec![address.clone()], ..wanted.clone() };
+        loop {
+            // What is left of an earlier look is not the fault of whoever is asked now.
+            let left = downloads.has(wanted)?;
+            match front_of(downloads, (&one, name), worth, (carrier, options), (observer, received))? {
+                Came::Right(front) => return Ok(Some(*front)),
+                Came::Large => return Ok(None),
+                Came::Wrong if left => {}
+                Came::Wrong | Came::Nothing => break,
+            }
+        }
+    }
+    Ok(None)
+}
+
+fn front_of<V: Vfs>(
+    downloads: &Downloads<'_, V>,
+    (wanted, name): (&Wanted, Digest),
+    worth: u64,
+    (carrier, options): (&dyn Carrier, &Options),
+    (observer, received): (&dyn Observer, &mut u64),
+) -> Result<Came, Error> {
     let length = wanted.size.unwrap_or(0);
     let mut end = limits::DOWNLOAD_PIECE.min(length);
     loop {
         if end > worth {
-            return Ok(None);
+            return Ok(Came::Large);
         }
         let sections = Sections::new(length, vec![Section { start: 0, end, digest: None }]);
         let part = Wanted { sections, ..wanted.clone() };
@@ -245,7 +285,7 @@ pub(super) fn fetch_front<V: Vfs>(
             }
             Err(error) => {
                 tracing::debug!(%error, "the front of a full package cannot be had");
-                return Ok(None);
+                return Ok(Came::Nothing);
             }
         }
         let mut beginning = Vec::new();
@@ -262,14 +302,15 @@ pub(super) fn fetch_front<V: Vfs>(
     match opened {
         Ok(package) if package.id() == name && package.front_bytes() + package.promise().packed_bytes() == length => {
             let bytes = package.front_bytes();
-            Ok(Some(Front { promise: package.into_payload().0, bytes }))
+            let digest = downloads.digest(wanted, bytes)?;
+            Ok(Came::Right(Box::new(Front { promise: package.into_payload().0, bytes, digest })))
         }
         // Whoever sent it lies, or it is too large: the digest of the whole will tell. The name covers the manifest
         // unpacked, so one that is packed in another way, or signed by others, has the name and another length: all
         // segments would be looked for in the wrong place.
         _ => {
             downloads.forget(wanted)?;
-            Ok(None)
+            Ok(Came::Wrong)
         }
     }
 }

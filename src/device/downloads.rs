@@ -7,7 +7,7 @@ use super::store::ensure_bare_dir;
 use crate::error::{Code, Error};
 use crate::fetch::{self, Carrier, Download, FetchError, Fetched, Files, Options, Pending, SystemPace, Wanted, Watch};
 use crate::limits;
-use crate::model::PatchPackageInfo;
+use crate::model::{Digest, Hasher, PatchPackageInfo};
 use crate::vfs::{Access, OsFiles, OsVfs, Vfs};
 use std::collections::BTreeSet;
 use std::io::{self, BufReader, Read};
@@ -59,6 +59,24 @@ impl<'v, V: Vfs> Downloads<'v, V> {
         let file = self.vfs.open(&layout::download_content(wanted.name()), Access::Read)?;
         let reader = Reader { vfs: self.vfs, file, offset: 0 };
         Ok(BufReader::with_capacity(limits::COPY_BUFFER, reader))
+    }
+
+    /// Is anything here of a content?
+    pub(super) fn has(&self, wanted: &Wanted) -> Result<bool, Error> {
+        Ok(self.vfs.stat(&layout::download_content(wanted.name()))?.is_some())
+    }
+
+    /// The digest of so many bytes at the beginning of a content that was fetched.
+    pub(super) fn digest(&self, wanted: &Wanted, bytes: u64) -> Result<Digest, Error> {
+        let failed = |error: io::Error| Error::new(Code::Io, "reading what was fetched failed").because(error);
+        let mut read = self.read(wanted)?.take(bytes);
+        let (mut hasher, mut buffer) = (Hasher::new(), vec![0; limits::COPY_BUFFER]);
+        loop {
+            match read.read(&mut buffer).map_err(failed)? {
+                0 => return Ok(hasher.finish()),
+                length => hasher.update(&buffer[..length]),
+            }
+        }
     }
 
     /// Removes every download but these.

@@ -3,28 +3,20 @@
 //! What is believed of the repository is durable before anything is built on it, what is fetched waits in the state
 //! directory through any loss of power, and only then the tree is worked on: as by [`Engine::apply`].
 
-use super::attempts::Attempts;
 use super::blocks::{Blocks, Front};
-use super::downloads::{Downloads, Watching};
+use super::choose::decide;
+use super::downloads::Watching;
 use super::engine::{Engine, Report};
 use super::observer::{Observer, Phase, Progress};
 use super::package::PackageSettings;
-use crate::codec::v1::tree_digest;
 use crate::error::{Code, Error};
 use crate::fetch::{self, Carrier, Failure, FetchError, Options, Patience, SystemPace, Wanted};
-use crate::limits;
-use crate::model::{Digest, Policy as Identity, Version};
-use crate::package::{Head, Package, Start};
 use crate::repository::{
-    Answer, Base, Client, Clock, METADATA_DIRECTORY, Notice, OfflinePolicy, Release, ReleaseKind, RepositoryError,
-    Request, Step, Stored, TARGETS_DIRECTORY, blob_name,
+    Answer, Client, Clock, METADATA_DIRECTORY, Notice, OfflinePolicy, Release, RepositoryError, Request, Step, Stored,
+    TARGETS_DIRECTORY, blob_name,
 };
-use crate::strategy::{
-    Catalogue, Offer, OfferKind, Policy, Release as OfferedVersion, StrategyError, UpgradeStrategy,
-    UpgradeStrategyManager, Way,
-};
+use crate::strategy::{Policy, UpgradeStrategy, Way};
 use crate::vfs::Vfs;
-use std::io::Read as _;
 
 /// A tree's way to its repository, and the rules by which it follows.
 pub struct Follower<'a> {
@@ -62,13 +54,15 @@ pub struct Look {
     /// Names of packages carry digests.
     consistent: bool,
     /// What was believed of the repository when the look was over.
-    trust: Stored,
+    pub(super) trust: Stored,
     /// The full package of which the front was fetched, by its path.
     front: Option<(String, Front)>,
+    /// The full package of which something was fetched, to know its front.
+    pub(super) looked_into: Option<Wanted>,
     /// What of it is missing here, if the way is to fetch that.
-    blocks: Option<Blocks>,
+    pub(super) blocks: Option<Blocks>,
     /// Bytes of packages that came over the wire for the look.
-    received: u64,
+    pub(super) received: u64,
 }
 
 impl Look {
@@ -79,15 +73,6 @@ impl Look {
     pub(super) fn is_consistent(&self) -> bool {
         self.consistent
     }
-}
-
-/// What a repository offers to this device.
-pub(super) struct Offered {
-    pub(super) rules: Policy,
-    pub(super) usable: Vec<Release>,
-    pub(super) installed: Version,
-    pub(super) consistent: bool,
-    trust: Stored,
 }
 
 impl Follower<'_> {
@@ -125,7 +110,12 @@ impl Follower<'_> {
         drop(engine);
         let first = decide(&offered, None);
         let mut received = 0;
-        let front = self.front(open, &offered, &first, (observer, &mut received))?;
+        let candidate = self.worth_looking_into(&offered, &first);
+        let looked_into = candidate.map(|(release, _)| self.wanted(release, offered.consistent));
+        let front = match candidate {
+            Some(candidate) => self.front(open, &offered, candidate, (observer, &mut received))?,
+            None => None,
+        };
         let (chosen, blocks) = match &front {
             Some((release, front)) => self.choose_again(open, &offered, (first, release, front))?,
             None => (first, None),
@@ -137,137 +127,19 @@ impl Follower<'_> {
         let blocks = blocks.filter(|_| strategy.way == Way::Blocks);
         let (notices, consistent, trust) = (client.notices().to_vec(), offered.consistent, offered.trust);
         let unusable = unusable.into_iter().collect();
-        Ok(Look { strategy, packages, notices, unusable, downgrade, consistent, trust, front, blocks, received })
-    }
-
-    /// What there is to choose from, by what a look that is over believes.
-    fn offered<V: Vfs>(&self, client: &Client, engine: &Engine<V>) -> Result<(Offered, Vec<RepositoryError>), Error> {
-        let installed = Version::parse(&engine.current()?.version).map_err(|error| {
-            Error::new(Code::Version, "the version that is installed cannot be compared with others").because(error)
-        })?;
-        let (releases, unusable) = client.releases();
-        let mut rules = self.rules.clone();
-        if !self.again {
-            rules.attempts = Attempts::read(engine.vfs())?.0;
-        }
-        let consistent = client.root().is_some_and(|root| root.consistent_snapshot);
-        let mut usable = usable(releases, &rules, engine, installed)?;
-        // A bundle may hold a part of what the metadata describes.
-        let nobody_has = |release: &Release| {
-            self.wanted(release, consistent).addresses.iter().all(|address| self.carrier.lacks(address))
-        };
-        usable.retain(|release| !nobody_has(release));
-        Ok((Offered { rules, usable, installed, consistent, trust: engine.stored_trust()? }, unusable))
-    }
-
-    /// Fetches what a look has chosen, and applies it. On trial, that is the first package only: each version is tried
-    /// before another one is built on it. A look is over when another one has believed something newer, or when another
-    /// version is here: what it has chosen is refused then, and has to be looked for again.
-    pub fn install<V: Vfs>(
-        &self,
-        open: &dyn Fn() -> Result<V, Error>,
-        look: &Look,
-        settings: &PackageSettings,
-        observer: &dyn Observer,
-    ) -> Result<Option<Report>, Error> {
-        let vfs = open()?;
-        let downloads = Downloads::open(&vfs)?;
-        let count = if settings.settings.trial { 1 } else { look.packages.len() };
-        let packages: Vec<(&Release, Wanted)> =
-            look.packages.iter().take(count).map(|release| (release, self.wanted(release, look.consistent))).collect();
-        // What is left of earlier downloads and not among these leads nowhere any more.
-        downloads.keep_only(&packages.iter().map(|(_, wanted)| wanted).collect::<Vec<_>>())?;
-        let mut blocks = look.blocks.as_ref();
-        let bytes = |release: &Release| look.blocks.as_ref().map_or(release.bytes, |blocks| blocks.sections.bytes());
-        let total = packages.iter().map(|(release, _)| bytes(release)).sum();
-        let room = packages.iter().map(|(release, _)| release.space_bytes).max().unwrap_or(0);
-        let (mut before, mut received) = (0, look.received);
-        for (release, wanted) in &packages {
-            let so_far = before + bytes(release);
-            let left = u64::saturating_sub(total, so_far);
-            let mut fetch = |wanted: &Wanted| {
-                let most_bytes = self.rules.max_bytes.map(|most| most.saturating_sub(received));
-                let options = Options { room: room.saturating_add(left), most_bytes, ..self.options.clone() };
-                let part = Part { observer, before, total };
-                downloads.bring(wanted, self.carrier, &options, (&part, &mut received))
-            };
-            let part =
-                blocks.map(|Blocks { sections, .. }| Wanted { sections: Some(sections.clone()), ..wanted.clone() });
-            match fetch(part.as_ref().unwrap_or(wanted)) {
-                // All of it serves as well.
-                Err(error) if part.is_some() && error.lacks_ranges() && !error.is_distrust() => {
-                    fetch(wanted)?;
-                    blocks = None;
-                }
-                fetched => {
-                    fetched?;
-                }
-            }
-            before = so_far;
-        }
-        let mut engine = Engine::open(open()?)?;
-        let recovered = engine.recover(observer)?;
-        if recovered.trial {
-            return Err(Error::new(Code::Pending, "a trial is under way"));
-        }
-        let here = Version::parse(&engine.current()?.version).ok();
-        let mut attempts = Attempts::read(&vfs)?;
-        if let Some(here) = here {
-            attempts.settle(&vfs, here)?;
-        }
-        if packages.is_empty() {
-            return Ok(None);
-        }
-        // The tree was not locked since the look.
-        if here != Some(look.strategy.from) || engine.stored_trust()? != look.trust {
-            return Err(Error::new(
-                Code::Locked,
-                "another process has looked or installed since this look: look again",
-            ));
-        }
-        let mut done: Option<Report> = None;
-        for (release, wanted) in &packages {
-            let settings = PackageSettings { allow_downgrade: look.downgrade, ..settings.clone() };
-            attempts.note(&vfs, release.version)?;
-            // In the place of what was not fetched anything of its length will do.
-            let padding = if blocks.is_some() { release.bytes } else { 0 };
-            let read = downloads.read(wanted)?.chain(std::io::repeat(0).take(padding));
-            let applied = Package::open(read.take(if blocks.is_some() { release.bytes } else { u64::MAX }))
-                .map_err(Error::from)
-                .and_then(|package| Ok(package.accept_unsigned()?))
-                .and_then(|package| {
-                    refuse_other(&package, release)?;
-                    match blocks {
-                        Some(blocks) => engine.apply_blocks(package, blocks, &settings, observer),
-                        None => engine.apply(package, &settings, observer),
-                    }
-                });
-            let report = applied.map_err(|error| {
-                attempts.judge(&vfs, release.version, &error);
-                match &done {
-                    None => error,
-                    Some(Report { to, .. }) => {
-                        let what = format!("{to} was installed on the way to {}, which failed", look.strategy.to);
-                        Error::new(error.code(), what).because(error)
-                    }
-                }
-            })?;
-            if !report.trial {
-                // Written with the next one.
-                attempts.0.remove(&release.version);
-            }
-            done = Some(match done {
-                None => report,
-                Some(first) => Report { from: first.from, steps: first.steps.saturating_add(report.steps), ..report },
-            });
-        }
-        // From here on a failure costs some space, and nothing else.
-        downloads.keep_only(&[])?;
-        // What is on trial stays noted until it is confirmed.
-        if done.as_ref().is_some_and(|report| !report.trial) {
-            attempts.clear(&vfs)?;
-        }
-        Ok(done)
+        Ok(Look {
+            strategy,
+            packages,
+            notices,
+            unusable,
+            downgrade,
+            consistent,
+            trust,
+            front,
+            looked_into,
+            blocks,
+            received,
+        })
     }
 
     /// Recovers, looks, and installs what was chosen; the whole of an update in one call.
@@ -357,166 +229,5 @@ impl std::fmt::Debug for Follower<'_> {
         let mut out = f.debug_struct("Follower");
         out.field("addresses", addresses).field("options", options).field("clock", clock).field("offline", offline);
         out.field("rules", rules).field("again", again).finish_non_exhaustive()
-    }
-}
-
-/// The packages that this device may use: in its channel, for its architecture, and patches only of trees that are, or
-/// will be, what they start from.
-fn usable<V: Vfs>(
-    mut releases: Vec<Release>,
-    rules: &Policy,
-    engine: &Engine<V>,
-    installed: Version,
-) -> Result<Vec<Release>, Error> {
-    releases.retain(|release| match &rules.channel {
-        Some(channel) => release.is_for(channel, &rules.architecture),
-        None => release.architecture.as_ref().is_none_or(|name| *name == rules.architecture),
-    });
-    let base = |release: &Release| match &release.kind {
-        ReleaseKind::Patch(base) => Some(base.clone()),
-        ReleaseKind::Full => None,
-    };
-    let mut here: Vec<Digest> = engine.current()?.digest.into_iter().collect();
-    let other = |base: Base| base.version == installed && !here.contains(&base.digest);
-    if releases.iter().filter_map(base).any(other) {
-        here = trees_here(engine)?;
-    }
-    let made: Vec<(Version, Digest)> = releases.iter().map(|release| (release.version, release.target)).collect();
-    releases.retain(|release| match base(release) {
-        None => true,
-        Some(Base { version, digest }) if version == installed => here.contains(&digest),
-        Some(Base { version, digest }) => made.contains(&(version, digest)),
-    });
-    Ok(releases)
-}
-
-/// The digests that the recorded tree has under each policy that a package may count by.
-fn trees_here<V: Vfs>(engine: &Engine<V>) -> Result<Vec<Digest>, Error> {
-    let Some(manifest) = engine.manifest()? else { return Ok(Vec::new()) };
-    let mut out = Vec::new();
-    for (owner, mtime) in [(true, true), (true, false), (false, true), (false, false)] {
-        out.extend(manifest.clone().under(Identity { owner, mtime }).ok().map(|manifest| tree_digest(&manifest)));
-    }
-    Ok(out)
-}
-
-/// What is to be done, and whether it leads back.
-pub(super) type Decided = Result<(UpgradeStrategy, bool), StrategyError>;
-
-/// What is to be done with what is offered, and with the missing blocks of one full package: its path, and their bytes.
-pub(super) fn decide(offered: &Offered, blocks: Option<(&str, u64)>) -> Decided {
-    let Offered { rules, usable, installed, .. } = offered;
-    let (rules, installed) = (rules.clone(), *installed);
-    let catalogue = |releases: &mut dyn Iterator<Item = &Release>| catalogue(releases, installed, blocks);
-    let back = rules.allow_downgrade && rules.target.is_none_or(|target| target < installed);
-    let ahead = match rules.target {
-        Some(target) if target < installed => None,
-        _ => {
-            let rules = Policy { allow_downgrade: false, ..rules.clone() };
-            Some(UpgradeStrategyManager::new(rules).decide(&catalogue(&mut usable.iter()), installed)?)
-        }
-    };
-    if let Some(strategy) = ahead.filter(|strategy| !strategy.is_none() || !back) {
-        return Ok((strategy, false));
-    }
-    // Back, then: only by packages that are signed to be installed over this very version, and in one step.
-    let permitted = |release: &&Release| {
-        release.version < installed
-            && release.downgrade_from.contains(&installed)
-            && match &release.kind {
-                ReleaseKind::Full => true,
-                ReleaseKind::Patch(base) => base.version == installed,
-            }
-    };
-    let permitted = catalogue(&mut usable.iter().filter(permitted));
-    let newest = permitted.releases.iter().map(|release| release.version).filter(|version| rules.may_install(version));
-    let Some(target) = rules.target.or(newest.max()) else {
-        let reason = format!("{installed} is the newest version, and the repository permits no older one over it");
-        return Ok((UpgradeStrategy::none(installed, reason), false));
-    };
-    let rules = Policy { target: Some(target), ..rules };
-    let mut strategy = UpgradeStrategyManager::new(rules).decide(&permitted, installed)?;
-    strategy.reason += &format!("; the repository permits {target} over {installed}");
-    Ok((strategy, true))
-}
-
-fn catalogue(
-    releases: &mut dyn Iterator<Item = &Release>,
-    installed: Version,
-    blocks: Option<(&str, u64)>,
-) -> Catalogue {
-    let mut out = Catalogue::default();
-    for release in releases {
-        out.releases.push(OfferedVersion { version: release.version, channels: Vec::new(), minimum: release.minimum });
-        let offer = Offer {
-            name: release.path.clone(),
-            kind: match &release.kind {
-                ReleaseKind::Full => OfferKind::Full,
-                ReleaseKind::Patch(base) => OfferKind::Patch(base.version),
-            },
-            to: release.version,
-            base: match &release.kind {
-                ReleaseKind::Full => None,
-                ReleaseKind::Patch(base) => Some(base.digest),
-            },
-            tree: Some(release.target),
-            architecture: release.architecture.clone(),
-            bytes: Some(release.bytes),
-            space: release.space_bytes,
-            apply_ms: release.space_bytes / limits::APPLY_BYTES_PER_MS,
-        };
-        if let Some((_, bytes)) = blocks.filter(|(path, _)| release.path == *path) {
-            out.offers.push(Offer { kind: OfferKind::Blocks(installed), bytes: Some(bytes), ..offer.clone() });
-        }
-        out.offers.push(offer);
-    }
-    out
-}
-
-/// Is this the package that the metadata describes? Its name is, and then so is everything in it; what else is said
-/// of it must not be something else.
-fn refuse_other<R: std::io::Read>(
-    package: &Package<R, crate::package::Verified>,
-    release: &Release,
-) -> Result<(), Error> {
-    if package.id() != release.package {
-        let what = format!("{} holds package {}, not {}", release.path, package.id(), release.package);
-        return Err(Error::new(Code::Digest, what));
-    }
-    if is_described(package.promise().head(), release) {
-        return Ok(());
-    }
-    Err(Error::new(Code::Format, format!("{} is described as something else than it is", release.path)))
-}
-
-pub(super) fn is_described(head: &Head, release: &Release) -> bool {
-    let start = match &release.kind {
-        ReleaseKind::Full => Start::Anything,
-        ReleaseKind::Patch(base) => Start::Base { version: base.version.to_string(), digest: base.digest },
-    };
-    let same_start = match (&head.start, &start) {
-        (Start::Base { version, digest }, Start::Base { version: other, digest: wanted }) => {
-            digest == wanted && Version::parse(version).ok() == Version::parse(other).ok()
-        }
-        (one, other) => one == other,
-    };
-    let same_version = Version::parse(&head.to).ok() == Some(release.version);
-    same_start && same_version && head.target == release.target && head.architecture == release.architecture
-}
-
-/// One download of several.
-struct Part<'a> {
-    observer: &'a dyn Observer,
-    before: u64,
-    total: u64,
-}
-
-impl Observer for Part<'_> {
-    fn report(&self, progress: Progress) {
-        self.observer.report(Progress { done: self.before + progress.done, total: self.total, ..progress });
-    }
-
-    fn cancelled(&self) -> bool {
-        self.observer.cancelled()
     }
 }

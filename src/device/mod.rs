@@ -7,6 +7,7 @@
 mod attempts;
 mod baseline;
 mod blocks;
+mod choose;
 mod decide;
 mod delivery;
 mod downloads;
@@ -17,6 +18,7 @@ mod file_ops;
 mod follow;
 mod history;
 mod init;
+mod install;
 mod layout;
 mod moves;
 mod observer;

@@ -1,8 +1,9 @@
 //! What an update would do to each path, as far as the fronts of its packages are at hand.
 
 use super::blocks::Front;
+use super::choose::is_described;
 use super::engine::Engine;
-use super::follow::{Follower, Look, is_described};
+use super::follow::{Follower, Look};
 use super::package::{patch_changes, under};
 use crate::error::Error;
 use crate::fetch::{Failure, Request, local_path};

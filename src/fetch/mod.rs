@@ -113,10 +113,12 @@ impl FetchError {
         }
     }
 
-    /// Does somebody who was asked give all of it, and no part?
-    pub fn lacks_ranges(&self) -> bool {
+    /// Does somebody who was asked give something, and no part, or not the right one? All of it may be had there.
+    pub fn fails_in_parts(&self) -> bool {
         match self {
-            Self::GaveUp { failures, .. } => failures.iter().any(|(_, failure)| matches!(failure, Failure::Range(_))),
+            Self::GaveUp { failures, .. } => {
+                failures.iter().any(|(_, failure)| matches!(failure, Failure::Range(_)) || failure.is_distrust())
+            }
             _ => false,
         }
     }

@@ -37,6 +37,15 @@ fn mostly_the_same(changed: u64) -> (Place, u64) {
     (place, package)
 }
 
+/// The same, served by nginx, and the address of it there; nothing where there is no nginx.
+fn served_mostly_the_same(settings: &str, changed: u64) -> Option<(Nginx, Place, u64, String)> {
+    let nginx = Nginx::start(settings)?;
+    let (place, package) = mostly_the_same(changed);
+    serve(&place, &nginx.folder.path().join("www"));
+    let url = nginx.url("repo");
+    Some((nginx, place, package, url))
+}
+
 fn blob(place: &Place) -> String {
     let name = fs::read_dir(place.path("REPO/targets/any/1.1.0")).unwrap().next().unwrap().unwrap().file_name();
     format!("targets/any/1.1.0/{}", name.to_str().unwrap())
@@ -48,10 +57,7 @@ fn from<'a>(verb: &'a str, url: &'a str, more: &[&'a str]) -> Vec<&'a str> {
 
 #[test]
 fn a_device_fetches_only_what_of_a_full_package_it_does_not_have() {
-    let Some(nginx) = Nginx::start("") else { return };
-    let (place, package) = mostly_the_same(1);
-    serve(&place, &nginx.folder.path().join("www"));
-    let url = nginx.url("repo");
+    let Some((nginx, place, package, url)) = served_mostly_the_same("", 1) else { return };
     let path = format!("/repo/{}", blob(&place));
     let served = || nginx.log(&path).iter().map(|(_, bytes)| bytes).sum::<u64>();
 
@@ -97,14 +103,22 @@ fn a_device_fetches_only_what_of_a_full_package_it_does_not_have() {
     serve(&place, &nginx.folder.path().join("www"));
     assert_eq!(object(&place, &from("check", &url, &[]))["strategy"], "patch");
     assert_eq!(served(), before + 65_536, "the first piece was worth it: the patch has 4 MiB");
+
+    // It once was thrown away with the first try of the patch, and fetched again by the next look.
+    let folder = nginx.folder.path().join("www/repo/targets/any/1.1.0");
+    let is_patch = |name: &std::path::PathBuf| name.to_str().is_some_and(|name| name.ends_with("from-1.0.0.sf"));
+    let patch = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).find(is_patch).unwrap();
+    fs::rename(&patch, folder.join("elsewhere")).unwrap();
+    place.bad(&from("update", &url, &[]), 6, "source.unavailable");
+    fs::rename(folder.join("elsewhere"), &patch).unwrap();
+    place.good(&from("update", &url, &[]));
+    place.assert_same("dev", "new");
+    assert_eq!(served(), before + 65_536, "what is here is not fetched again");
 }
 
 #[test]
 fn killed_at_random_moments_it_fetches_nothing_of_them_twice() {
-    let Some(nginx) = Nginx::start("limit_rate 2m;") else { return };
-    let (place, package) = mostly_the_same(3);
-    serve(&place, &nginx.folder.path().join("www"));
-    let url = nginx.url("repo");
+    let Some((nginx, place, package, url)) = served_mostly_the_same("limit_rate 2m;", 3) else { return };
     let planned = object(&place, &from("check", &url, &[]))["bytes"].as_u64().unwrap();
     let (seed, kills) = kill_until_done(&place, &["--root", "dev", "-q", "update", "--from", &url]);
     place.assert_same("dev", "new");

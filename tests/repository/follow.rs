@@ -101,6 +101,14 @@ fn publish_more(repository: &SimVfs) {
     publisher.rotate(&root, &[&key(1), &key(2)], now()).unwrap();
 }
 
+/// A repository that has published more than a device has seen, and the device.
+fn two_versions_behind() -> (SimVfs, SimVfs) {
+    let repository = repository();
+    let disk = device(&repository);
+    publish_more(&repository);
+    (repository, disk)
+}
+
 #[test]
 fn no_loss_of_power_leaves_a_follower_between_versions_or_with_older_trust() {
     let repository = repository();
@@ -158,9 +166,7 @@ fn no_loss_of_power_leaves_a_follower_between_versions_or_with_older_trust() {
 
 #[test]
 fn a_device_without_a_clock_says_no_unless_its_policy_says_yes() {
-    let repository = repository();
-    let disk = device(&repository);
-    publish_more(&repository);
+    let (repository, disk) = two_versions_behind();
     let clock = Clock::showing(Moment::from_seconds(0));
     assert_eq!(clock, Clock::Unknown);
     assert_eq!(Clock::showing(now()), Clock::Now(now()));
@@ -178,9 +184,7 @@ fn a_device_without_a_clock_says_no_unless_its_policy_says_yes() {
 
 #[test]
 fn a_package_that_is_described_as_something_else_is_not_applied() {
-    let repository = repository();
-    let disk = device(&repository);
-    publish_more(&repository);
+    let (repository, disk) = two_versions_behind();
     let carrier = Served(repository.clone());
     let follower = follower(&carrier, Clock::Now(now()));
     let look = follower.look(&|| Ok(disk.clone()), &()).unwrap();
@@ -247,9 +251,7 @@ fn a_version_that_the_power_fails_in_each_time_is_left_alone() {
 /// What is on trial is noted until it is confirmed; confirming it once left it noted.
 #[test]
 fn a_trial_is_noted_until_it_is_confirmed() {
-    let repository = repository();
-    let disk = device(&repository);
-    publish_more(&repository);
+    let (repository, disk) = two_versions_behind();
     let carrier = Served(repository.clone());
     let follower = follower(&carrier, Clock::Now(now()));
     let open = || Ok(disk.clone());
@@ -354,9 +356,7 @@ fn of_two_who_look_at_once_the_slower_one_brings_nothing_back() {
 /// Between a look and what is installed by it the tree is not locked.
 #[test]
 fn what_a_look_has_chosen_is_not_installed_after_another_one() {
-    let repository = repository();
-    let disk = device(&repository);
-    publish_more(&repository);
+    let (repository, disk) = two_versions_behind();
     let carrier = Served(repository.clone());
     let follower = follower(&carrier, Clock::Now(now()));
     let open = || Ok(disk.clone());
@@ -546,4 +546,84 @@ fn what_is_changed_after_a_look_stops_the_update_and_is_looked_at_again() {
         }
         assert!(holds(&disk, &new), "{path}");
     }
+}
+
+/// A copy of the repository whose package of 1.1.0 is spoiled.
+fn spoiled(repository: &SimVfs, how: impl Fn(&mut [u8])) -> SimVfs {
+    let copy = repository.fork();
+    let is_it = |path: &String| path.starts_with("targets/any/1.1.0/") && path.ends_with("full.sf");
+    let path = copy.snapshot().paths().into_iter().find(is_it).unwrap();
+    let mut bytes = copy.read_file(&path).unwrap();
+    how(&mut bytes);
+    copy.write_file(&path, bytes);
+    copy
+}
+
+/// A byte of its front is another one.
+fn with_a_spoiled_front(repository: &SimVfs) -> SimVfs {
+    spoiled(repository, |bytes| bytes[40] ^= 1)
+}
+
+/// One copy that spoiled the front of a package once cost all of it: the others were not asked for the front.
+#[test]
+fn a_front_that_one_copy_spoils_is_had_from_another() {
+    let (repository, disk) = mostly_the_same();
+    let carrier = Two(Served(with_a_spoiled_front(&repository)), Served(repository));
+    let addresses = vec!["old".to_owned(), "new".to_owned()];
+    let follower = Follower { addresses, ..follower(&carrier, Clock::Now(now())) };
+    let open = || Ok(disk.clone());
+    let look = follower.look(&open, &()).unwrap();
+    assert_eq!(look.strategy.way, strategy::Way::Blocks, "{}", look.strategy);
+    follower.install(&open, &look, &PackageSettings::default(), &()).unwrap();
+    assert!(holds(&disk, &large_tree(true)));
+}
+
+/// A front that had to be fetched again was believed as it came, and three copies of it gave the version up.
+#[test]
+fn a_front_that_is_spoiled_after_the_look_is_not_the_fault_of_the_version() {
+    let (repository, disk) = mostly_the_same();
+    let open = || Ok(disk.clone());
+    let good = Served(repository.clone());
+    let look = follower(&good, Clock::Now(now())).look(&open, &()).unwrap();
+    assert_eq!(look.strategy.way, strategy::Way::Blocks, "{}", look.strategy);
+    let forget = || {
+        assert!(disk.exists(".surefoot/downloads/lock"));
+        disk.remove_all(".surefoot/downloads");
+    };
+    forget();
+    let bad = Served(with_a_spoiled_front(&repository));
+    let refused = follower(&bad, Clock::Now(now())).install(&open, &look, &PackageSettings::default(), &());
+    assert_eq!(refused.unwrap_err().code().as_str(), "trust.digest");
+    assert_eq!(disk.read_file(".surefoot/attempts"), None, "it is not the release that has failed");
+    assert!(holds(&disk, &large_tree(false)));
+    forget();
+    let both = Two(bad, good);
+    let addresses = vec!["old".to_owned(), "new".to_owned()];
+    let follower = Follower { addresses, ..follower(&both, Clock::Now(now())) };
+    follower.install(&open, &look, &PackageSettings::default(), &()).unwrap();
+    assert!(holds(&disk, &large_tree(true)));
+}
+
+/// Gives parts that do not begin at the beginning from the second.
+struct Parts(Served, Served);
+
+impl Carrier for Parts {
+    fn get(&self, request: &Request) -> Result<Response, Failure> {
+        let carrier = if request.range.is_some_and(|(start, _)| start > 0) { &self.1 } else { &self.0 };
+        carrier.get(request)
+    }
+}
+
+/// A server whose parts are wrong once kept a device from the package that it gives as a whole.
+#[test]
+fn where_only_the_parts_are_wrong_all_of_it_is_fetched() {
+    let (repository, disk) = mostly_the_same();
+    let bad = spoiled(&repository, |bytes| bytes[65_536..].iter_mut().for_each(|byte| *byte ^= 1));
+    let carrier = Parts(Served(repository), Served(bad));
+    let patience = Patience { attempts: 2, pause: std::time::Duration::ZERO, ..Patience::default() };
+    let options = Options { patience, ..Options::default() };
+    let follower = Follower { options, ..follower(&carrier, Clock::Now(now())) };
+    let (look, _) = follower.update(&|| Ok(disk.clone()), &PackageSettings::default(), &()).unwrap();
+    assert_eq!(look.strategy.way, strategy::Way::Blocks, "{}", look.strategy);
+    assert!(holds(&disk, &large_tree(true)));
 }
