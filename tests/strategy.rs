@@ -324,7 +324,12 @@ fn channels_holds_and_attempts_choose_the_version_and_budgets_do_not() {
     let tried = Policy { attempts: [(version(3), 3)].into(), ..policy() };
     let chosen = decide(tried, &all, 0).unwrap();
     assert_eq!(chosen.to, version(2));
-    assert!(chosen.reason.ends_with("1.0.0.3 is passed over: it was tried 3 times and did not stay"), "{chosen}");
+    assert!(
+        chosen
+            .reason
+            .ends_with("1.0.0.3 is passed over: it was tried 3 times and did not stay; --again tries it once more"),
+        "{chosen}"
+    );
     let held = Policy { hold: [version(3), version(2)].into(), ..policy() };
     assert_eq!(decide(held.clone(), &all, 0).unwrap().to, version(1));
     let chosen = decide(held, &all, 1).unwrap();

@@ -206,7 +206,7 @@ impl Policy {
         if self.hold.contains(version) {
             Some("it is held".into())
         } else if tried >= self.max_attempts {
-            Some(format!("it was tried {tried} times and did not stay"))
+            Some(format!("it was tried {tried} times and did not stay; --again tries it once more"))
         } else {
             None
         }

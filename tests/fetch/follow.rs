@@ -221,9 +221,16 @@ fn a_release_that_does_not_stay_is_given_up_after_three_tries() {
         place.good(&["--root", "dev", "rollback"]);
     }
     let told = place.good(&on_device("update", &[]));
-    assert!(told.contains("1.1.0: it was tried 3 times and did not stay"), "{told}");
+    assert!(told.contains("1.1.0: it was tried 3 times and did not stay; --again tries it once more"), "{told}");
+    assert_eq!(place.good(&on_device("check", &[])), told);
+    let told = place.good(&["--root", "dev", "status"]);
+    let words = "tried     1.1.0: 3 of 3 times; update leaves it alone, update --again tries it once more\n";
+    assert!(told.ends_with(words), "{told}");
+    let tried = json!([{"version": "1.1.0", "times": 3, "given_up": true}]);
+    assert_eq!(object(&place, &["--root", "dev", "status"])["tried"], tried);
     place.good(&on_device("update", &["--again"]));
     place.assert_same("dev", "new");
+    assert_eq!(object(&place, &["--root", "dev", "status"])["tried"], json!([]));
 }
 
 #[test]

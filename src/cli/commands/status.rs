@@ -4,9 +4,11 @@ use super::shown;
 use crate::cli::args::Global;
 use crate::cli::managed::Managed;
 use crate::cli::output::{Output, bytes};
-use crate::device::{Status, peek, pending_downloads};
+use crate::device::{Attempts, Status, peek, pending_downloads};
 use crate::error::Error;
 use crate::fetch::Pending;
+use crate::limits;
+use crate::model::Version;
 use serde::Serialize;
 
 #[derive(Serialize)]
@@ -14,6 +16,16 @@ struct Told {
     #[serde(flatten)]
     status: Status,
     downloads: Vec<Pending>,
+    tried: Vec<Tried>,
+}
+
+/// A version that was tried and is not here to stay, so far.
+#[derive(Serialize)]
+struct Tried {
+    version: Version,
+    times: u32,
+    /// It is left alone.
+    given_up: bool,
 }
 
 pub(super) fn run(global: &Global, output: &Output) -> Result<(), Error> {
@@ -25,7 +37,14 @@ pub(super) fn run(global: &Global, output: &Output) -> Result<(), Error> {
         let total = total.map_or("an unknown number".into(), bytes);
         output.line(format_args!("download  {label}: {} of {total} are here; update goes on", bytes(*done)));
     }
-    output.result(&Told { status, downloads });
+    let of = |(version, times): (Version, u32)| Tried { version, times, given_up: times >= limits::UPDATE_ATTEMPTS };
+    let tried: Vec<Tried> = Attempts::read(&vfs)?.0.into_iter().map(of).collect();
+    for Tried { version, times, given_up } in &tried {
+        let then =
+            if *given_up { "update leaves it alone, update --again tries it once more" } else { "update goes on" };
+        output.line(format_args!("tried     {version}: {times} of {} times; {then}", limits::UPDATE_ATTEMPTS));
+    }
+    output.result(&Told { status, downloads, tried });
     Ok(())
 }
 
