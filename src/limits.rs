@@ -156,6 +156,12 @@ pub const BLOCK_BYTES_MAX: u64 = 64 << 20;
 
 /// Most versions of one catalogue.
 pub const CATALOGUE_VERSIONS: usize = 100_000;
+/// Edges of the graph of packages that are looked at for a way that takes less space, in one search for each amount of
+/// it: a second or two. With 8,192 edges that is every amount there can be.
+pub const SEARCHED_EDGES: usize = 1 << 26;
+/// Most edges of that graph, of 80 bytes each: a full package of a version that not every other one can become has one
+/// from each that can.
+pub const CATALOGUE_EDGES: usize = 2_000_000;
 /// Most packages of one catalogue.
 pub const CATALOGUE_PACKAGES: usize = 1_000_000;
 /// Bytes that applying a package stages in a millisecond, as a guess for comparing ways by time: a slow disk.

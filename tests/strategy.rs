@@ -241,6 +241,20 @@ fn a_patch_is_only_for_the_tree_that_the_step_before_has_made() {
     assert_eq!(decide(policy(), &all, 0).unwrap().to, version(1));
 }
 
+/// Every full package of a version with a minimum had an edge from every version, which is the square of a catalogue.
+#[test]
+fn a_catalogue_whose_graph_is_too_large_is_refused() {
+    let count = 2100;
+    let mut all = catalogue(count, (1..count).map(|to| full(to, 100)).collect());
+    all.releases.iter_mut().skip(2).for_each(|release| release.minimum = Some(version(1)));
+    let refused = decide(policy(), &all, 0).unwrap_err();
+    assert_eq!(refused.to_string(), "the catalogue lists more ways from version to version than are looked at");
+    // What comes before a full package is in vain where nothing has to.
+    assert_eq!(decide(policy(), &all, 1).unwrap().steps.len(), 1);
+    all.offers.truncate(1000);
+    assert_eq!(decide(policy(), &all, 0).unwrap().steps.len(), 2);
+}
+
 #[test]
 fn missing_blocks_are_one_more_way() {
     let blocks = offer(OfferKind::Blocks(version(0)), 1, 15);

@@ -1,5 +1,6 @@
 //! The cheapest way through a graph of trees.
 
+use crate::limits;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::ops::Range;
@@ -73,6 +74,9 @@ pub(super) fn cheapest(
 
 /// Ways of rising prices and falling staging, until one is taken: the cheapest, the cheapest of those that stage less,
 /// and so on. Whatever way there is, one of these costs no more and stages no more.
+///
+/// There may be as many of them as edges. When so many edges were looked at, what is left is passed over but for the last
+/// one: the cheapest of those that stage the least.
 pub(super) fn descend<T>(
     edges: &[Edge],
     count: usize,
@@ -81,14 +85,21 @@ pub(super) fn descend<T>(
     mut take: impl FnMut(Vec<usize>, u64) -> Option<T>,
 ) -> Option<T> {
     let mut most = u64::MAX;
-    loop {
+    let mut looked_at = 0;
+    while looked_at <= limits::SEARCHED_EDGES {
         let way = cheapest(edges, count, from, to, most)?;
         let staging = way.iter().map(|at| edges[*at].staging).max().unwrap_or(0);
         if let Some(taken) = take(way, staging) {
             return Some(taken);
         }
         most = staging.checked_sub(1)?;
+        looked_at += edges.len();
     }
+    let mut stagings: Vec<u64> = edges.iter().map(|edge| edge.staging).filter(|staging| *staging <= most).collect();
+    stagings.sort_unstable();
+    let least = stagings.partition_point(|staging| cheapest(edges, count, from, to, *staging).is_none());
+    let least = *stagings.get(least)?;
+    take(cheapest(edges, count, from, to, least)?, least)
 }
 
 /// Edges in the order of the trees that they lead from.
@@ -110,4 +121,38 @@ fn by_start(edges: &[Edge], count: usize) -> Starts {
         next[edge.from] += 1;
     }
     Starts { first, order }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Packages of one version to the next, each with more bytes and less staging than the one before, once were searched
+    /// one after the other: as often as there are of them, and all of them each time.
+    #[test]
+    fn a_search_for_space_ends_when_it_has_looked_at_so_many_edges() {
+        let edges = |number: usize| -> Vec<Edge> {
+            let edge = |at: usize| Edge {
+                offer: at,
+                from: 0,
+                to: 1,
+                price: Price(at as u128, 0, 1),
+                staging: (number - at) as u64 * 4096,
+            };
+            (0..number).map(edge).collect()
+        };
+        for (number, every) in [(1000, true), (60_000, false)] {
+            let edges = edges(number);
+            let mut found = Vec::new();
+            let none: Option<()> = descend(&edges, 2, 0, &(1..2), |way, staging| {
+                found.push((way[0], staging));
+                None
+            });
+            assert_eq!(none, None);
+            assert!(found.windows(2).all(|two| two[0].0 < two[1].0 && two[0].1 > two[1].1));
+            assert_eq!((found[0], found[found.len() - 1]), ((0, number as u64 * 4096), (number - 1, 4096)));
+            assert_eq!(found.len() == number, every);
+            assert!(found.len() * number <= limits::SEARCHED_EDGES + 3 * number, "{} searches", found.len());
+        }
+    }
 }

@@ -20,7 +20,8 @@ pub struct Policy {
     pub prefer: Prefer,
     /// More bytes are not fetched, whatever comes of it.
     pub max_bytes: Option<u64>,
-    /// More space is not taken. By time, the fastest of the ways that fit is looked for among those for which no other
+    /// More space is not taken. In a catalogue that is larger than any that is meant to be used, not every amount of
+    /// space is looked at ([`limits::SEARCHED_EDGES`]), so that a way that fits may not be seen. By time, the fastest of the ways that fit is looked for among those for which no other
     /// one is faster and stages less.
     pub max_space: Option<u64>,
     /// Bytes a second that the link carries: what fetching costs in time.
@@ -150,7 +151,7 @@ pub enum StrategyError {
         why: String,
     },
     /// More than is looked at.
-    #[error("the catalogue lists more than {0}")]
+    #[error("the catalogue lists more {0} than are looked at")]
     TooMany(&'static str),
 }
 
@@ -227,12 +228,12 @@ impl UpgradeStrategyManager {
     /// The way from `current` to the newest version that may be installed and that packages lead to.
     pub fn decide(&self, catalogue: &Catalogue, current: Version) -> Result<UpgradeStrategy, StrategyError> {
         if catalogue.releases.len() > limits::CATALOGUE_VERSIONS {
-            return Err(StrategyError::TooMany("versions that are looked at"));
+            return Err(StrategyError::TooMany("versions"));
         }
         if catalogue.offers.len() > limits::CATALOGUE_PACKAGES {
-            return Err(StrategyError::TooMany("packages that are looked at"));
+            return Err(StrategyError::TooMany("packages"));
         }
-        let search = Search::new(&self.policy, catalogue, current);
+        let search = Search::new(&self.policy, catalogue, current)?;
         let (targets, passed_over) = self.targets(catalogue, current)?;
         let Some(newest) = targets.first().copied() else {
             let reason = match passed_over {
@@ -324,7 +325,7 @@ struct Search<'a> {
 type Tree = (Version, Option<Digest>);
 
 impl<'a> Search<'a> {
-    fn new(policy: &'a Policy, catalogue: &'a Catalogue, current: Version) -> Self {
+    fn new(policy: &'a Policy, catalogue: &'a Catalogue, current: Version) -> Result<Self, StrategyError> {
         let released: HashSet<Version> = catalogue.releases.iter().map(|release| release.version).collect();
         let mut minimum: HashMap<Version, Version> = HashMap::new();
         for release in &catalogue.releases {
@@ -360,19 +361,24 @@ impl<'a> Search<'a> {
                         search.add(at, *from_number, to);
                     }
                 }
-                OfferKind::Full => match least {
-                    // Whatever came before a full package was in vain, unless it has to come before.
+                // Whatever came before a full package was in vain, unless it has to come before.
+                OfferKind::Full => match least.filter(|least| current < **least) {
                     None => search.add(at, search.current, to),
                     Some(least) => {
                         let first = search.trees.partition_point(|(version, _)| version < least);
-                        for from in first..search.trees.len() {
+                        let before = search.trees.partition_point(|(version, _)| *version < offer.to);
+                        let last = if policy.allow_downgrade { search.trees.len() } else { before };
+                        for from in first..last {
                             search.add(at, from, to);
+                            if search.edges.len() > limits::CATALOGUE_EDGES {
+                                return Err(StrategyError::TooMany("ways from version to version"));
+                            }
                         }
                     }
                 },
             }
         }
-        search
+        Ok(search)
     }
 
     /// Every step leads to another version and on, so no way goes through a version before the one that is here or
