@@ -313,7 +313,7 @@ fn a_hard_link_that_was_found_broken_is_joined_again() {
 }
 
 /// Metadata of a file are set in place. Those of a link are not, nor those of a file that gets another name by the same
-/// update: for these a new object comes.
+/// update, or that was recorded with others: for these a new object comes.
 #[test]
 fn what_cannot_be_changed_in_place_is_replaced() {
     let file = || Kind::File { size: 1, digest: Digest::of(b"x") };
@@ -327,6 +327,9 @@ fn what_cannot_be_changed_in_place_is_replaced() {
     assert_eq!(of(&[changed(file())]), [Arrangement::InPlace]);
     assert_eq!(of(&[changed(Kind::Symlink { target: b"x".as_slice().into() })]), [Arrangement::Swap]);
     assert_eq!(of(&[changed(file()), other]), [Arrangement::Swap; 2]);
+    let mut recorded = changed(file());
+    recorded.before.as_mut().unwrap().leader = Some(path("Z"));
+    assert_eq!(of(&[recorded]), [Arrangement::Swap]);
 }
 
 proptest! {

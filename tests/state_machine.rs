@@ -24,6 +24,22 @@ fn the_table_is_the_golden_one() {
 }
 
 #[test]
+fn the_diagram_has_every_way_between_states_once() {
+    let diagram = table::diagram();
+    let lines: Vec<&str> = diagram.lines().skip(2).collect();
+    let word = |text: &str| text.split([' ', '(']).next().unwrap().to_string();
+    let ways: BTreeSet<String> = table::cells()
+        .iter()
+        .filter_map(|cell| {
+            let (_, next) = cell.answer.as_ref()?;
+            Some(format!("    {} --> {}: {}", word(&cell.state), word(next), word(&cell.input)))
+        })
+        .collect();
+    assert_eq!(lines.len(), ways.len(), "a way stands there twice, or not at all");
+    assert_eq!(lines.into_iter().map(ToString::to_string).collect::<BTreeSet<_>>(), ways);
+}
+
+#[test]
 fn every_state_answers_a_resume() {
     for state in table::states() {
         assert!(state.on(Input::Resume { session: [9; 16] }, &mut Vec::new()).is_ok(), "{state:?}");

@@ -259,8 +259,7 @@ pub fn peek_history<V: Vfs>(vfs: &V) -> Result<Vec<HistoryEntry>, Error> {
 }
 
 fn require_initialised<V: Vfs>(vfs: &V) -> Result<(), Error> {
-    let there = vfs.stat(&layout::root())?.is_some() && vfs.stat(&layout::journal())?.is_some();
-    if there { Ok(()) } else { Err(super::engine::not_initialised()) }
+    if vfs.stat(&layout::journal())?.is_some() { Ok(()) } else { Err(super::engine::not_initialised()) }
 }
 
 fn status<V: Vfs>(vfs: &V, records: &[Record], state: State, header: Header) -> Result<Status, Error> {

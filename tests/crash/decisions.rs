@@ -242,6 +242,16 @@ fn what_is_lost_and_what_is_missing_together_stop_recovery() {
     assert!(stopped > 2 && back > 2, "{stopped} {back}");
 }
 
+#[test]
+fn nothing_is_told_of_a_tree_that_is_not_under_care() {
+    assert_eq!(peek(&SimVfs::new()).unwrap_err().code(), Code::NotInitialised);
+    let disk = SimVfs::new();
+    Engine::init(disk.clone(), Config::default(), "1", None).unwrap();
+    assert!(peek(&disk).is_ok());
+    disk.remove_all(".surefoot/journal");
+    assert_eq!(peek(&disk).unwrap_err().code(), Code::NotInitialised);
+}
+
 /// The record of the direction has rotted after steps were taken back: what was taken back shows it, with and without
 /// exchange, and recovery goes on back. Where none was taken, the trial goes on. Metadata set in place show nothing: they
 /// may have been set by somebody else.
