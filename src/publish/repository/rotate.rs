@@ -141,7 +141,7 @@ impl<V: Vfs> Publisher<V> {
         if signed_again || self.adopts || nothing {
             return Ok(());
         }
-        let what = format!("that {} packages are published is the word of keys that do not sign again", targets.len());
+        let what = format!("keys that do not sign again vouch for what is published ({} in all)", targets.len());
         Err(Error::new(Code::Adoption, what))
     }
 
