@@ -18,8 +18,7 @@ use crate::transaction::{Input, Outcome, Plan, Record, State, Work, cut};
 use crate::tree;
 use crate::vfs::{OsVfs, Vfs};
 
-pub(super) use super::request::Sink;
-pub use super::request::{Base, Change, NoPayload, Payload, Report, Request, Settings, Source, VerifyDepth};
+pub use super::request::{Base, Change, NoPayload, Payload, Report, Request, Settings, Sink, Source, VerifyDepth};
 
 /// The transactions of one tree: holds its lock, its journal and its state directory.
 pub struct Engine<V: Vfs = OsVfs> {

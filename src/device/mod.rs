@@ -39,7 +39,7 @@ mod unpack;
 
 pub use attempts::Attempts;
 pub use downloads::{DownloadSource, Downloads, pending_downloads};
-pub use engine::{Base, Change, Engine, NoPayload, Payload, Report, Request, Settings, Source, VerifyDepth};
+pub use engine::{Base, Change, Engine, NoPayload, Payload, Report, Request, Settings, Sink, Source, VerifyDepth};
 pub use file_ops::FileOperationExecutor;
 pub use follow::{Follower, Look};
 pub use history::HistoryEntry;
