@@ -8,6 +8,7 @@
 # ISOLATE   yes: on an ext4 image of its own in TMPDIR, so that nobody else's writes count (needs root; the default
 #           there); no: in TMPDIR itself, without figure 5
 # LAB       a directory with trees/NAME/old and trees/NAME/new of real updates, for figure 7
+# PAIRS     their names (default "mui jarweb scipy zig qtwe kernel", those that are there)
 # FILES, MANY, BIG_MIB   sizes: changed small files, files of the large tree, MiB of the big file
 set -euo pipefail
 shopt -s inherit_errexit
@@ -60,7 +61,7 @@ fi
 # --- tools -----------------------------------------------------------------------------------------------------------
 
 cat >"$base/tool.py" <<'PYTHON'
-import os, random, signal, subprocess, sys, time
+import filecmp, os, random, shutil, signal, subprocess, sys, time
 
 def small(root, count, seed, low, high):
     """Files of random bytes, a hundred in each directory."""
@@ -78,6 +79,19 @@ def big(path, mib, seed):
     with open(path, "wb") as out:
         for _ in range(int(mib)):
             out.write(source.randbytes(1 << 20))
+
+def changed(old, new, out):
+    """The files of a tree that are new or not as they were."""
+    for at, _, names in os.walk(new):
+        for name in names:
+            path = os.path.join(at, name)
+            before = os.path.join(old, os.path.relpath(path, new))
+            known = os.path.isfile(before) and not os.path.islink(before)
+            if os.path.islink(path) or known and filecmp.cmp(path, before, False):
+                continue
+            to = os.path.join(out, os.path.relpath(path, new))
+            os.makedirs(os.path.dirname(to), exist_ok=True)
+            shutil.copy2(path, to)
 
 def inodes(root):
     out = {}
@@ -351,27 +365,43 @@ figure_6() {
     rm -rf "$work/ten" "$work/ten.new" "$work/ten.sf" "$work/device"
 }
 
+# Two trees are the same in content, modes, owners, links and attributes.
+same() { "$surefoot" --json diff "$1" "$2" | grep '"same":true' >"$base/out"; }
+
 figure_7() {
     local pair name n bytes peak
     [ -n "${LAB:-}" ] || return 0
-    for name in mui zig; do
+    for name in ${PAIRS:-mui jarweb scipy zig qtwe kernel}; do
         pair=$LAB/trees/$name
         [ -d "$pair/old" ] && [ -d "$pair/new" ] || continue
         say "$name"
         clock "$name-build" package "$work/pair.sf" --from 1.0.0 "$pair/old" "$pair/new"
         bytes=$(stat -c %s "$work/pair.sf")
+        tool changed "$pair/old" "$pair/new" "$work/changed"
+        tar -cf "$work/changed.tar" -C "$work/changed" .
         for ((n = 0; n < runs; n++)); do
+            rm -rf "$work/copy" "$work/untarred"
+            mkdir "$work/copy" "$work/untarred"
             manage "$pair/old" "$work/device"
+            settle
+            clock "$name-copy" copy "$work/changed" "$work/copy"
             settle
             clock "$name-apply" apply "$work/device" "$work/pair.sf"
             settle
+            clock "$name-untar" untar "$work/changed.tar" "$work/untarred"
+            [ "$n" -gt 0 ] || same "$work/device" "$pair/new"
+            settle
             clock "$name-rollback" sf --root "$work/device" rollback
+            [ "$n" -gt 0 ] || same "$work/device" "$pair/old"
         done
         peak=$(memory "$surefoot" -q --root "$work/device" apply "$work/pair.sf")
-        row "7. $name: package" "$bytes bytes, built in $(seconds "$name-build")" "" "" ""
-        row "7. $name: apply" "$(seconds "$name-apply"), $peak MiB" "" "" ""
-        row "7. $name: rollback" "$(seconds "$name-rollback")" "" "" ""
-        rm -rf "$work/device" "$work/pair.sf"
+        row "7. $name: package of $bytes bytes" "built in $(both "$name-build")" "" "" ""
+        row "7. $name: apply, $(du -sm "$work/changed" | cut -f1) MiB changed" "$(both "$name-apply"), $peak MiB" \
+            "\`cp\` of the changed files + sync: $(both "$name-copy")" "$(ratios "$name-apply" "$name-copy")" "<= 1.5"
+        row "7. $name: the same" "$(both "$name-apply")" "\`tar -x\` of them + sync: $(both "$name-untar")" \
+            "$(ratios "$name-apply" "$name-untar")" "<= 1"
+        row "7. $name: rollback" "$(both "$name-rollback")" "" "" ""
+        rm -rf "$work/device" "$work/pair.sf" "$work/copy" "$work/untarred" "$work/changed" "$work/changed.tar"
     done
 }
 

@@ -54,6 +54,11 @@ say "the device takes its tree under care, as version 1.0.0, and trusts that key
 
 state() { "$surefoot" --root live --json status | sed 's/.*"state":"\([a-z]*\)".*/\1/'; }
 same() { diff -r --no-dereference --exclude .surefoot live "$1" > /dev/null; }
+# The same in content, and in modes, owners, links and attributes.
+exactly() {
+    same "$1" && "$surefoot" --json diff live "$1" | grep '"same":true' > /dev/null && echo "the tree is exactly the $2" \
+        || { echo "the tree is not exactly the $2"; exit 1; }
+}
 
 # A blind kill seldom hits the few milliseconds of the steps. So the process is stopped every moment to look at its
 # journal and its tree, and killed when the tree is in between.
@@ -80,11 +85,11 @@ echo "attempt $attempt: the process is dead, and the tree is now neither the old
 
 say "recovery, as it would run at the next start"
 "$surefoot" --root live recover
-same new && echo "the tree is exactly the new version"
+exactly new "new version"
 "$surefoot" --root live verify
 
 say "and back"
 "$surefoot" --root live rollback
-same old && echo "the tree is exactly the old version again"
+exactly old "old version again"
 "$surefoot" --root live verify
 "$surefoot" --root live history | tail -3

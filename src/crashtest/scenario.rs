@@ -248,19 +248,33 @@ impl Scenario {
 
     /// Nothing is left but what the generations need.
     fn clean(&self, disk: &SimVfs, status: &Status) -> Result<(), String> {
-        const KNOWN: [&str; 8] =
-            ["journal", "lock", "config", "history", "scratch", "manifests", "generations", "poison"];
         let listing = disk.state_listing();
         let count = |tail: &str| listing.iter().filter(|path| path.ends_with(tail)).count();
-        let is_odd = |path: &&String| !KNOWN.contains(&path.split('/').next().unwrap_or_default());
+        let is_odd = |path: &&String| {
+            let parts: Vec<&str> = path.split('/').collect();
+            let beside = |name: &str| listing.contains(&format!("generations/{}/{name}", parts[1]));
+            match parts[..] {
+                ["journal" | "lock" | "config" | "history" | "poison" | "scratch" | "manifests" | "generations"]
+                | ["manifests", _]
+                | ["generations", _, "state" | "plan"] => false,
+                // What was unpacked before a transaction is not unpacked again. During a trial nothing is swept.
+                ["generations", _, "unpacked"] => beside("state") && status.state != "trial",
+                ["generations", _] => !beside("state") && !beside("unpacked"),
+                ["generations", _, "slots" | "aside", ..] => !beside("plan") && !beside("unpacked"),
+                _ => true,
+            }
+        };
         let odd: Vec<_> = listing.iter().filter(is_odd).collect();
         if !odd.is_empty() {
             return Err(format!("not clean: {odd:?}"));
         }
+        let manifests = listing.iter().filter(|path| path.starts_with("manifests/")).count();
         let (states, plans) = (count("/state"), count("/plan"));
         let expected = if self.is_new(status) { (2, 1) } else { (1, 0) };
-        if (states, plans) != expected {
-            return Err(format!("not clean: {states} states and {plans} plans, expected {expected:?}: {listing:#?}"));
+        if (states, plans) != expected || manifests > states || count("/unpacked") > 1 {
+            return Err(format!(
+                "not clean: {states} states, {plans} plans and {manifests} manifests, expected {expected:?}: {listing:#?}"
+            ));
         }
         Ok(())
     }

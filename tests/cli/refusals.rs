@@ -78,6 +78,96 @@ fn a_tree_that_the_package_does_not_expect_is_refused_by_path() {
     place.good(&["--root", "dev", "apply", "pdp11.sf", "--arch", "pdp11"]);
 }
 
+/// What no patch touches is compared first only if that is asked for: by what the index tells, or by its content.
+#[test]
+fn how_much_of_the_tree_is_compared_first_is_up_to_the_device() {
+    let place = Place::new();
+    place.good(&["keygen", "-o", "key"]);
+    for tree in ["old", "new"] {
+        place.write(&format!("{tree}/stays"), "as it was");
+    }
+    place.build("old", "new", "1.0.0", "1.0.0.1", "up.sf");
+    place.copy("old", "dev");
+    place.good(&["--root", "dev", "init", "--version", "1.0.0", "--trust", "key.pub", "--owner", "no"]);
+    let apply = |depth| ["--root", "dev", "apply", "up.sf", "--verify", depth];
+    let changed = |difference| serde_json::json!([{"path": "stays", "difference": difference}]);
+
+    let modified = fs::metadata(place.path("dev/stays")).unwrap().modified().unwrap();
+    place.write("dev/stays", "as I want");
+    OpenOptions::new().write(true).open(place.path("dev/stays")).unwrap().set_modified(modified).unwrap();
+    let error = place.bad(&apply("full"), 4, "tree.changed");
+    assert_eq!(error["findings"], changed("content"));
+    place.write("dev/stays", "as I want it to be");
+    for depth in ["index", "full"] {
+        let error = place.bad(&apply(depth), 4, "tree.changed");
+        assert_eq!(error["findings"], changed("content"), "{depth}");
+    }
+    place.good(&apply("touched"));
+    assert_eq!(place.read("dev/stays"), "as I want it to be");
+    place.good(&["--root", "dev", "rollback"]);
+    place.write("dev/stays", "as it was");
+    place.good(&apply("full"));
+    place.assert_same("dev", "new");
+}
+
+/// One update can be rolled back, or as many as were asked for.
+#[test]
+fn as_many_updates_can_be_rolled_back_as_init_was_told() {
+    let place = Place::with_packages();
+    place.build("new", "old", "1.0.0.1", "1.0.0.2", "again.sf");
+    for (keep, steps) in [(&[][..], 1), (&["--keep", "0"], 0), (&["--keep", "2"], 2)] {
+        let device = format!("device{steps}");
+        place.copy("old", &device);
+        let root = |arguments: &[&'static str]| [&["--root", device.as_str()], arguments].concat();
+        place.good(&root(&[&["init", "--version", "1.0.0", "--trust", "key.pub", "--owner", "no"], keep].concat()));
+        place.good(&root(&["apply", "up.sf"]));
+        place.good(&root(&["apply", "again.sf"]));
+        for _ in 0..steps {
+            place.good(&root(&["rollback"]));
+        }
+        place.bad(&root(&["rollback"]), 1, "transaction.no-undo");
+        place.assert_same(&device, if steps == 1 { "new" } else { "old" });
+    }
+}
+
+/// Owners are a part of what a tree is where root says nothing else.
+#[test]
+fn owners_count_for_root_unless_he_says_otherwise() {
+    let place = Place::new();
+    if std::os::unix::fs::chown(place.path("old/etc/conf"), Some(1), Some(1)).is_err() {
+        return println!("SKIPPED: not root, who alone can give files away");
+    }
+    for (number, (owner, counts)) in
+        [(&[][..], true), (&["--owner", "yes"], true), (&["--owner", "no"], false)].into_iter().enumerate()
+    {
+        let device = format!("device{number}");
+        place.copy("old", &device);
+        place.good(&[&["--root", device.as_str(), "init", "--version", "1.0.0"], owner].concat());
+        std::os::unix::fs::chown(place.path(&format!("{device}/etc/conf")), Some(2), Some(1)).unwrap();
+        let verify = ["--root", device.as_str(), "verify"];
+        if counts {
+            let error = place.bad(&verify, 4, "tree.changed");
+            assert_eq!(error["findings"], serde_json::json!([{"path": "etc/conf", "difference": "owner"}]));
+        } else {
+            place.good(&verify);
+        }
+    }
+}
+
+/// A journal that makes no sense is for a person to look at, and says so by its exit code.
+#[test]
+fn a_damaged_journal_stops_everything() {
+    let place = Place::with_packages();
+    place.good(&["--root", "dev", "apply", "up.sf", "--trial"]);
+    let mut journal = fs::read(place.path("dev/.surefoot/journal")).unwrap();
+    journal[..8192].fill(0xff);
+    fs::write(place.path("dev/.surefoot/journal"), journal).unwrap();
+    for command in [&["recover"][..], &["rollback"], &["confirm"], &["apply", "up.sf"]] {
+        place.bad(&[&["--root", "dev"], command].concat(), 8, "journal.damaged");
+    }
+    place.assert_same("dev", "new");
+}
+
 #[test]
 fn a_package_that_asks_for_more_than_the_device_allows_is_refused() {
     let place = Place::with_packages();

@@ -99,7 +99,8 @@ fn every_call_of_every_workload_is_a_crash_point() {
         }
     }
     let tally = sweep_all("every call", cases);
-    assert!(tally.states > 100_000, "{tally:?}");
+    assert!(tally.states > 1_000_000 && tally.distinct > 100_000, "{tally:?}");
+    assert_eq!(tally.crash_points, tally.moments, "every call is a crash point");
 }
 
 #[test]
