@@ -5,6 +5,7 @@ mod damage;
 mod decisions;
 mod explorer;
 mod faults;
+mod guards;
 mod kept;
 mod nested;
 mod oracle;

@@ -36,6 +36,7 @@ const KILLED_ELSEWHERE: &[&str] = &[];
 
 /// The tests over the simulated disk: those that kill most for their time first, the long sweeps last.
 const SIMULATOR: &[&str] = &[
+    "crash::guards::",
     "crash::damage::",
     "crash::regressions::",
     "crash::kept::",
