@@ -199,6 +199,28 @@ fn a_file_that_is_moved_or_copied_is_one_of_its_own() {
     assert_eq!(modes, [(0o644, 1), (0o600, 1)]);
 }
 
+/// A file becomes the second name of a new one, which gets its content from it. If they were one inode from the start, each
+/// boot would take the trial for one that was being taken back.
+#[test]
+fn a_file_that_joins_what_is_copied_from_it_is_not_taken_for_one_that_went_back() {
+    let disk = SimVfs::with(options(Profile::Posix));
+    disk.write_file("b", "1");
+    let before = disk.snapshot();
+    let mut engine = recorded(&disk);
+    let mut follower = file(b"1", 0o644);
+    follower.as_mut().unwrap().leader = Some(path("a"));
+    let changes = vec![change("a", file(b"1", 0o644), Source::Base(path("b"))), change("b", follower, Source::None)];
+    let mut request = Request::new(changes, "one file");
+    request.settings.trial = true;
+    engine.commit(request, &mut NoPayload, &()).unwrap();
+    drop(engine);
+    assert_eq!(stat(&disk, "a").inode, stat(&disk, "b").inode);
+    let disk = disk.reboot_clean();
+    assert_eq!(recover(&disk).unwrap().state, "trial");
+    Engine::open(disk.clone()).unwrap().rollback(&()).unwrap();
+    assert!(disk.snapshot() == before);
+}
+
 /// A name that the change does not mention is not changed, although it is a name of the same file.
 #[test]
 fn metadata_of_a_file_with_another_name_are_those_of_one_name_only() {

@@ -29,7 +29,16 @@ struct Group {
 }
 
 /// Mutants that no test kills, and why. Each is named in `docs/testing.md` as well.
-const SURVIVORS: &[&str] = &[];
+const SURVIVORS: &[&str] = &[
+    "anything may be put where nothing is",
+    "what was created need not be the new object",
+    "what is removed need not be the old object",
+    "what was removed need not be the old object",
+    "whoever leaves a hard-link group keeps the inode",
+    "the mode is set before the owner",
+    "content from a package is not checked",
+    "small content from a package is not checked",
+];
 
 /// Mutants that the simulator does not see, but another test.
 const KILLED_ELSEWHERE: &[&str] = &[];
