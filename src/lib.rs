@@ -30,3 +30,8 @@ pub mod trust;
 pub mod vfs;
 
 pub use error::{Advice, Code, Error, Finding};
+
+/// The program of README, which is tested as it stands there.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
