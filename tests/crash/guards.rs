@@ -11,8 +11,8 @@ use std::io::Cursor;
 use std::sync::atomic::{AtomicBool, Ordering};
 use surefoot::Error;
 use surefoot::device::{
-    Change, Config, Engine, NoPayload, PackageSettings, Phase, Progress, Request, Settings, Source, Transaction, Tree,
-    peek,
+    Change, Config, Engine, NoPayload, PackageSettings, Payload, Phase, Progress, Request, Settings, Sink, Source,
+    Transaction, Tree, peek,
 };
 use surefoot::error::Code;
 use surefoot::model::{Digest, Kind, Metadata, Node, Policy, Time, TreePath};
@@ -126,6 +126,37 @@ fn what_is_copied_is_what_was_promised_or_nothing_happens() {
             let error = engine.commit(Request::new(lies, "lies"), &mut NoPayload, &()).unwrap_err();
             assert_eq!(error.code(), Code::Digest, "{error:?}");
             assert!(disk.snapshot_with_times() == before && stored(&disk, "/slots/").is_empty());
+        }
+    }
+}
+
+/// A payload that delivers this for whatever is wanted.
+struct Delivers<'a>(&'a str, &'a [u8]);
+
+impl Payload for Delivers<'_> {
+    fn deliver(&mut self, sink: &mut dyn Sink) -> Result<(), Error> {
+        sink.take(&path(self.0), &mut &*self.1)
+    }
+}
+
+/// Contents that are held in memory, and such that are not.
+#[test]
+fn what_is_delivered_is_what_was_promised_or_nothing_happens() {
+    for length in [3, 300_000] {
+        let promised = vec![1; length];
+        for delivered in [vec![2; length], vec![1; length - 1], vec![1; length + 1], Vec::new(), promised.clone()] {
+            let disk = SimVfs::with(options(Profile::Posix));
+            let mut engine = recorded(&disk);
+            let before = disk.snapshot_with_times();
+            let request = Request::new(vec![change("new", file(&promised, 0o644), Source::Payload)], "lies");
+            let result = engine.commit(request, &mut Delivers("new", &delivered), &());
+            if delivered == promised {
+                result.unwrap();
+                assert_eq!((disk.read_file("new").unwrap(), stat(&disk, "new").mode), (promised.clone(), 0o644));
+            } else {
+                assert_eq!(result.unwrap_err().code(), Code::Digest, "{} of {length}", delivered.len());
+                assert!(disk.snapshot_with_times() == before && stored(&disk, "/slots/").is_empty());
+            }
         }
     }
 }

@@ -36,8 +36,6 @@ const SURVIVORS: &[&str] = &[
     "what was removed need not be the old object",
     "whoever leaves a hard-link group keeps the inode",
     "the mode is set before the owner",
-    "content from a package is not checked",
-    "small content from a package is not checked",
 ];
 
 /// Mutants that the simulator does not see, but another test.
