@@ -46,7 +46,7 @@ fuzz_target!(|data: &[u8]| {
             Ok(true)
         });
         let pieces = [Part::Raw { offset: 0, len: 2 }, Part::Deflated(member), Part::Deflated(member)];
-        assert!(shown_memory(&pieces) < 8 << 20);
+        assert!(shown_memory(&pieces) < 16 << 20);
         let shown = Shown::new(&file, &pieces);
         let mut read = vec![0; shown.size() as usize];
         match (shown.read_exact_at(0, &mut read), plain) {

@@ -303,7 +303,8 @@ fn a_view_is_the_same_in_pieces_as_in_one() {
     view.rewrite(0, &mut whole);
     assert!(super::build::differing(&bytes, &whole) > 1000, "the view changes something");
     let old = Memory(vec![bytes]);
-    let mut reader = super::view::ViewReader::new(&relocation);
+    let index = std::rc::Rc::new(super::view::Index::new(&relocation.map));
+    let mut reader = super::view::ViewReader::new(&relocation, index);
     for (from, length) in [(0, 60_000), (17, 5000), (4095, 2), (40_961, 8193), (59_999, 1), (3, 50_001)] {
         let mut part = vec![0; length];
         reader.read_at(&old, from as u64, &mut part).unwrap();

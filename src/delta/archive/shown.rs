@@ -5,14 +5,18 @@ use super::{ArchiveError, Member, Part, ReadAt};
 use miniz_oxide::inflate::TINFLStatus;
 use miniz_oxide::inflate::core::inflate_flags::TINFL_FLAG_HAS_MORE_INPUT;
 use miniz_oxide::inflate::core::{DecompressorOxide, TINFL_LZ_DICT_SIZE, decompress_with_limit};
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Bytes that are inflated at a time: a power of two, and the window of the decoder.
 const BLOCK: u64 = 64 << 10;
-/// Bytes of inflated blocks that are kept, with what the keeping takes for each.
+/// Bytes of inflated blocks that are kept, with what the keeping takes for each. Where all large members together have
+/// no more than `ALL_KEPT`, they are kept as well: a text that is put together from everywhere in an old one would
+/// inflate it a hundred times.
 const KEPT: u64 = 2 << 20;
+const ALL_KEPT: u64 = 8 << 20;
 const KEEPING: u64 = 128;
 /// Marks from which members can be inflated on, without beginning at their beginning: how many, how far apart at least, and
 /// the bytes of each.
@@ -34,6 +38,8 @@ pub struct Shown<'a, S> {
     size: u64,
     /// Inflated bytes between two marks.
     spacing: u64,
+    /// Most bytes of blocks that are kept.
+    kept: u64,
     state: Mutex<State>,
 }
 
@@ -42,13 +48,19 @@ pub fn shown_memory(pieces: &[Part]) -> u64 {
     let members = || pieces.iter().filter(|piece| matches!(piece, Part::Deflated(_)));
     let blocks = members().fold(0, |sum: u64, piece| sum.saturating_add(piece.shown().saturating_add(KEEPING)));
     let marks = large(pieces) / spacing(pieces);
-    blocks.min(KEPT + BLOCK) + marks * MARK + CURSOR + 8 * pieces.len() as u64
+    blocks.min(kept(pieces) + BLOCK) + marks * MARK + CURSOR + 8 * pieces.len() as u64
 }
 
 /// Bytes of members that are large enough for marks.
 fn large(pieces: &[Part]) -> u64 {
     let members = pieces.iter().filter(|piece| matches!(piece, Part::Deflated(_)) && piece.shown() > NEAREST);
     members.fold(0, |sum: u64, piece| sum.saturating_add(piece.shown()))
+}
+
+/// Bytes of blocks that are kept of these pieces.
+fn kept(pieces: &[Part]) -> u64 {
+    let large = large(pieces);
+    KEPT + if large <= ALL_KEPT { large + large.div_ceil(BLOCK) * KEEPING } else { 0 }
 }
 
 fn spacing(pieces: &[Part]) -> u64 {
@@ -64,7 +76,7 @@ impl<'a, S: ReadAt> Shown<'a, S> {
             starts.push(size);
             size = size.saturating_add(piece.shown());
         }
-        Self { source, pieces, starts, size, spacing: spacing(pieces), state: Mutex::default() }
+        Self { source, pieces, starts, size, spacing: spacing(pieces), kept: kept(pieces), state: Mutex::default() }
     }
 
     /// How many bytes were inflated for what was read.
@@ -81,7 +93,7 @@ impl<'a, S: ReadAt> Shown<'a, S> {
         let mut state = self.state();
         while !out.is_empty() {
             let (number, from) = (offset / BLOCK, (offset % BLOCK) as usize);
-            let block = state.block(&self.source, piece, member, number, self.spacing)?;
+            let block = state.block(&self.source, piece, member, number, (self.spacing, self.kept))?;
             let count = (block.len() - from).min(out.len());
             let (now, later) = out.split_at_mut(count);
             now.copy_from_slice(&block[from..from + count]);
@@ -145,13 +157,13 @@ impl State {
         piece: usize,
         member: &Member,
         number: u64,
-        spacing: u64,
+        (spacing, kept): (u64, u64),
     ) -> Result<&[u8], ArchiveError> {
         self.clock += 1;
         let key = (piece, number);
         if !self.blocks.contains_key(&key) {
-            let block = self.inflate(source, piece, member, number * BLOCK, spacing)?;
-            self.make_room(block.len() as u64 + KEEPING);
+            let block = self.inflate(source, piece, member, number * BLOCK, (spacing, kept))?;
+            self.make_room(block.len() as u64 + KEEPING, kept);
             self.blocks.insert(key, (0, block));
         }
         let clock = self.clock;
@@ -161,9 +173,9 @@ impl State {
     }
 
     /// Lets those blocks go that have not been used for the longest time.
-    fn make_room(&mut self, wanted: u64) {
+    fn make_room(&mut self, wanted: u64, most: u64) {
         self.kept += wanted;
-        while self.kept > KEPT {
+        while self.kept > most {
             let Some(oldest) = self.blocks.iter().min_by_key(|(_, (used, _))| *used).map(|(key, _)| *key) else {
                 break;
             };
@@ -178,7 +190,7 @@ impl State {
         piece: usize,
         member: &Member,
         wanted: u64,
-        spacing: u64,
+        (spacing, kept): (u64, u64),
     ) -> Result<Vec<u8>, ArchiveError> {
         let wrong = || ArchiveError::Inflate { offset: member.offset, inflated_len: member.inflated_len };
         let mark = self.marks.range((piece, 0)..=(piece, wanted)).next_back();
@@ -208,6 +220,13 @@ impl State {
                 let block = cursor.ring[..length as usize].to_vec();
                 self.cursor = Some(cursor);
                 return Ok(block);
+            }
+            // What is passed may be wanted next.
+            if self.kept + length + KEEPING <= kept
+                && let Entry::Vacant(vacant) = self.blocks.entry((piece, start / BLOCK))
+            {
+                vacant.insert((self.clock, cursor.ring[..length as usize].to_vec()));
+                self.kept += length + KEEPING;
             }
         }
     }

@@ -90,7 +90,7 @@ impl Module {
         let mut by_old: Vec<&Cover> =
             covers.iter().filter(|cover| cover.old < start + self.length && cover.old_end() > start).collect();
         by_old.sort_by_key(|cover| cover.old);
-        btf::each_number(section, |at, space| {
+        btf::each_number(&mut section.to_vec(), |_, at, space| {
             let place = start + at;
             let next = by_old.partition_point(|cover| cover.old <= place);
             let Some(cover) = next.checked_sub(1).map(|last| by_old[last]) else { return };
