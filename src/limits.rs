@@ -73,8 +73,9 @@ pub const SEGMENT_BYTES: u64 = 4 << 20;
 pub const ZSTD_WINDOW_LOG: u32 = 23;
 /// Most memory that a package may ask for to decode one of its segments, in bytes.
 pub const PACKAGE_MEMORY: u64 = 64 << 20;
-/// Segments of a patch are unpacked at the same time as long as together they take at most this many bytes.
-pub const UNPACK_MEMORY: u64 = 40 << 20;
+/// Segments of a patch are unpacked at the same time as long as together they take at most this many bytes; one that takes
+/// more is unpacked alone.
+pub const UNPACK_MEMORY: u64 = 12 << 20;
 /// Most memory that decoding a segment may take besides the window and what the caller keeps, in bytes.
 pub const DECODER_BYTES: u64 = 1 << 20;
 /// Longest version or architecture, in bytes.

@@ -23,7 +23,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::io::{self, Read};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 /// Bytes that are read back at a time.
@@ -222,6 +222,7 @@ pub(super) fn run<V: Vfs, R: Read>(
         made: Mutex::new(0),
         total: task.contents.iter().map(|content| content.size).sum(),
         resumed,
+        memory: Memory::default(),
         cut_short: AtomicBool::new(false),
         done,
         observer,
@@ -280,6 +281,8 @@ struct Unpacker<'a, V: Vfs> {
     /// The record, and where its end is.
     log: Mutex<(V::File, u64)>,
     done: BTreeMap<u32, Noted>,
+    /// What is left for segments that are made at the same time.
+    memory: Memory,
     /// Could the package not be read to its end?
     cut_short: AtomicBool,
     /// May there be slots with something in them?
@@ -312,13 +315,56 @@ struct Parts<F> {
 }
 
 /// A segment that has arrived.
-struct Job {
+struct Job<'a> {
     number: u32,
     header: Segment,
     bytes: Vec<u8>,
     /// Where in these the body begins.
     body: usize,
     views: Arc<Vec<Relocation>>,
+    /// Held as long as it is being made.
+    _memory: Reservation<'a>,
+}
+
+/// Memory for segments that are unpacked at the same time.
+#[derive(Default)]
+struct Memory {
+    taken: Mutex<u64>,
+    given_back: Condvar,
+}
+
+/// Some of it, until dropped.
+struct Reservation<'a> {
+    memory: &'a Memory,
+    bytes: u64,
+}
+
+impl Memory {
+    /// Waits until there is as much.
+    fn reserve(&self, bytes: u64) -> Reservation<'_> {
+        let mut reservation = Reservation { memory: self, bytes: 0 };
+        reservation.grow(bytes);
+        reservation
+    }
+}
+
+impl Reservation<'_> {
+    /// Waits until there is as much in all; what is more than there is waits until nobody else has any.
+    fn grow(&mut self, bytes: u64) {
+        let more = bytes.saturating_sub(self.bytes);
+        let own = self.bytes;
+        let too_much = |taken: &mut u64| *taken > own && taken.saturating_add(more) > limits::UNPACK_MEMORY;
+        let taken = self.memory.given_back.wait_while(lock(&self.memory.taken), too_much);
+        *taken.unwrap_or_else(PoisonError::into_inner) += more;
+        self.bytes += more;
+    }
+}
+
+impl Drop for Reservation<'_> {
+    fn drop(&mut self) {
+        *lock(&self.memory.taken) -= self.bytes;
+        self.memory.given_back.notify_one();
+    }
 }
 
 /// Which parts of the contents the segments so far make: each must be made once.
@@ -387,9 +433,7 @@ impl<V: Vfs> Unpacker<'_, V> {
             self.vfs.create(&slot)?;
             lock(&self.targets[number]).digest = Some(Digest::of(b""));
         }
-        // As many at a time as the memory of a small machine holds.
-        let at_once = usize::try_from(limits::UNPACK_MEMORY / self.task.memory.max(1)).unwrap_or(1);
-        let threads = self.vfs.threads().min(at_once).min(limits::WRITERS);
+        let threads = self.vfs.threads().min(limits::WRITERS);
         if threads <= 1 {
             return self.arrive(segments, &mut |job| self.make(&job));
         }
@@ -424,7 +468,7 @@ impl<V: Vfs> Unpacker<'_, V> {
         })
     }
 
-    fn work(&self, jobs: &Mutex<Receiver<Job>>, failed: &AtomicBool) -> Result<(), Error> {
+    fn work(&self, jobs: &Mutex<Receiver<Job<'_>>>, failed: &AtomicBool) -> Result<(), Error> {
         loop {
             let next = lock(jobs).recv();
             let Ok(job) = next else { return Ok(()) };
@@ -439,16 +483,19 @@ impl<V: Vfs> Unpacker<'_, V> {
     }
 
     /// Reads the segments as they come and hands them on.
-    fn arrive<R: Read>(
-        &self,
+    fn arrive<'a, R: Read>(
+        &'a self,
         segments: &mut Segments<R>,
-        hand_on: &mut dyn FnMut(Job) -> Result<(), Error>,
+        hand_on: &mut dyn FnMut(Job<'a>) -> Result<(), Error>,
     ) -> Result<(), Error> {
         let malformed = |error: crate::codec::DecodeError| bad("a segment").because(error);
         let mut views = Arc::new(Vec::new());
         let mut claims = Claims::default();
         let mut number = 0;
-        while let Some((promised, bytes)) = self.next(segments)? {
+        loop {
+            // No more segments are here at a time than the memory of a small machine holds.
+            let mut memory = self.memory.reserve(segments.upcoming().unwrap_or(0));
+            let Some((promised, bytes)) = self.next(segments)? else { return Ok(()) };
             if promised.codec == Codec::Views {
                 let (coder, packed) = segment::decode_packed_views(&bytes).map_err(malformed)?;
                 let length = usize::try_from(promised.unpacked).unwrap_or(usize::MAX);
@@ -459,10 +506,10 @@ impl<V: Vfs> Unpacker<'_, V> {
             let (header, body) = segment::decode(&bytes, self).map_err(malformed)?;
             self.check(&promised, &header, body)?;
             header.outputs.iter().try_for_each(|output| claims.claim(*output, self.is_whole(output)))?;
-            hand_on(Job { number, header, bytes, body, views: Arc::clone(&views) })?;
+            memory.grow(delta::memory(&header, &views).saturating_add(body as u64));
+            hand_on(Job { number, header, bytes, body, views: Arc::clone(&views), _memory: memory })?;
             number += 1;
         }
-        Ok(())
     }
 
     fn next<R: Read>(&self, segments: &mut Segments<R>) -> Result<Option<(package::Segment, Vec<u8>)>, Error> {
@@ -483,7 +530,7 @@ impl<V: Vfs> Unpacker<'_, V> {
         Ok(())
     }
 
-    fn make(&self, job: &Job) -> Result<(), Error> {
+    fn make(&self, job: &Job<'_>) -> Result<(), Error> {
         let noted = self.done.get(&job.number);
         if let Some(noted) = noted
             && self.read_back(&job.header, noted.checksum)?
@@ -524,7 +571,7 @@ impl<V: Vfs> Unpacker<'_, V> {
     }
 
     /// An old file that was changed after it was compared makes a segment fail that is as it should be.
-    fn blamed(&self, error: Error, job: &Job) -> Error {
+    fn blamed(&self, error: Error, job: &Job<'_>) -> Error {
         if error.code() != Code::PackageFormat {
             return error;
         }

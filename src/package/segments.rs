@@ -21,6 +21,11 @@ impl<R: Read> Segments<R> {
         Self { read: Some(read), segments, next: 0 }
     }
 
+    /// How many bytes the next segment has; nothing at the end.
+    pub fn upcoming(&self) -> Option<u64> {
+        self.segments.get(self.next).map(|segment| segment.packed)
+    }
+
     /// Reads the next segment and compares it with its digest. Nothing at the end.
     pub fn next_segment(&mut self) -> Result<Option<(Segment, Vec<u8>)>, PackageError> {
         let spent = || PackageError::malformed("reading went on after an error");
