@@ -187,7 +187,7 @@ impl Follower<'_> {
     pub(super) fn front<'o, V: Vfs>(
         &self,
         open: &dyn Fn() -> Result<V, Error>,
-        Offered { rules, consistent, .. }: &Offered,
+        Offered { rules, site, .. }: &Offered,
         (release, worth): (&'o Release, u64),
         (observer, received): (&dyn Observer, &mut u64),
     ) -> Result<Option<(&'o Release, Front)>, Error> {
@@ -197,7 +197,7 @@ impl Follower<'_> {
             Err(error) if error.code() == Code::Locked => return Ok(None),
             downloads => downloads?,
         };
-        let wanted = self.wanted(release, *consistent);
+        let wanted = self.wanted(release, *site);
         // All of it can still be had if this cannot, so nobody is asked for ever: each of several once, one twice.
         let attempts = self.options.patience.attempts.min((self.addresses.len() == 1).into());
         let patience = Patience { attempts, ..self.options.patience };

@@ -2,7 +2,7 @@
 
 use super::attempts::Attempts;
 use super::engine::Engine;
-use super::follow::Follower;
+use super::follow::{Follower, Site};
 use crate::codec::v1::tree_digest;
 use crate::error::{Code, Error};
 use crate::limits;
@@ -20,7 +20,7 @@ pub(super) struct Offered {
     pub(super) rules: Policy,
     pub(super) usable: Vec<Release>,
     pub(super) installed: Version,
-    pub(super) consistent: bool,
+    pub(super) site: Site,
     pub(super) trust: Stored,
 }
 
@@ -30,6 +30,7 @@ impl Follower<'_> {
         &self,
         client: &Client,
         engine: &Engine<V>,
+        answered: usize,
     ) -> Result<(Offered, Vec<RepositoryError>), Error> {
         let installed = Version::parse(&engine.current()?.version).map_err(|error| {
             Error::new(Code::Version, "the version that is installed cannot be compared with others").because(error)
@@ -39,14 +40,13 @@ impl Follower<'_> {
         if !self.again {
             rules.attempts = Attempts::read(engine.vfs())?.0;
         }
-        let consistent = client.root().is_some_and(|root| root.consistent_snapshot);
+        let site = Site { consistent: client.root().is_some_and(|root| root.consistent_snapshot), answered };
         let mut usable = usable(releases, &rules, engine, installed)?;
         // A bundle may hold a part of what the metadata describes.
-        let nobody_has = |release: &Release| {
-            self.wanted(release, consistent).addresses.iter().all(|address| self.carrier.lacks(address))
-        };
+        let nobody_has =
+            |release: &Release| self.wanted(release, site).addresses.iter().all(|address| self.carrier.lacks(address));
         usable.retain(|release| !nobody_has(release));
-        Ok((Offered { rules, usable, installed, consistent, trust: engine.stored_trust()? }, unusable))
+        Ok((Offered { rules, usable, installed, site, trust: engine.stored_trust()? }, unusable))
     }
 }
 

@@ -10,7 +10,7 @@ use super::engine::{Engine, Report};
 use super::observer::{Observer, Phase, Progress};
 use super::package::PackageSettings;
 use crate::error::{Code, Error};
-use crate::fetch::{self, Carrier, Failure, FetchError, Options, Patience, SystemPace, Wanted};
+use crate::fetch::{self, Asking, Carrier, Failure, FetchError, Options, SystemPace, Verdict, Wanted};
 use crate::repository::{
     Answer, Client, Clock, METADATA_DIRECTORY, Notice, OfflinePolicy, Release, RepositoryError, Request, Step, Stored,
     TARGETS_DIRECTORY, blob_name,
@@ -51,8 +51,7 @@ pub struct Look {
     pub unusable: Vec<RepositoryError>,
     /// The way leads back, and the repository permits it.
     pub downgrade: bool,
-    /// Names of packages carry digests.
-    consistent: bool,
+    site: Site,
     /// What was believed of the repository when the look was over.
     pub(super) trust: Stored,
     /// The full package of which the front was fetched, by its path.
@@ -70,9 +69,18 @@ impl Look {
         self.front.as_ref()
     }
 
-    pub(super) fn is_consistent(&self) -> bool {
-        self.consistent
+    pub(super) fn site(&self) -> Site {
+        self.site
     }
+}
+
+/// Where the packages of a repository are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Site {
+    /// Their names carry digests.
+    pub(super) consistent: bool,
+    /// The number of the address that has answered last: it is asked first.
+    pub(super) answered: usize,
 }
 
 impl Follower<'_> {
@@ -87,11 +95,12 @@ impl Follower<'_> {
         let mut known = engine.stored_trust()?;
         drop(engine);
         client.look_for_everything();
+        let mut answered = 0;
         loop {
             let (role, bytes) = match client.step()? {
                 Step::Done => break,
                 Step::Fetch(request) => {
-                    self.ask(&mut client, &request, observer)?;
+                    self.ask(&mut client, &request, &mut answered, observer)?;
                     continue;
                 }
                 Step::Keep(kept) => (kept.role, Some(kept.bytes)),
@@ -106,12 +115,12 @@ impl Follower<'_> {
             known = engine.stored_trust()?;
         }
         let engine = Engine::open(open()?)?;
-        let (offered, unusable) = self.offered(&client, &engine)?;
+        let (offered, unusable) = self.offered(&client, &engine, answered)?;
         drop(engine);
         let first = decide(&offered, None);
         let mut received = 0;
         let candidate = self.worth_looking_into(&offered, &first);
-        let looked_into = candidate.map(|(release, _)| self.wanted(release, offered.consistent));
+        let looked_into = candidate.map(|(release, _)| self.wanted(release, offered.site));
         let front = match candidate {
             Some(candidate) => self.front(open, &offered, candidate, (observer, &mut received))?,
             None => None,
@@ -125,21 +134,9 @@ impl Follower<'_> {
         let packages = strategy.steps.iter().filter_map(|step| of_step(&step.name)).collect();
         let front = front.map(|(release, front)| (release.path.clone(), front));
         let blocks = blocks.filter(|_| strategy.way == Way::Blocks);
-        let (notices, consistent, trust) = (client.notices().to_vec(), offered.consistent, offered.trust);
+        let (notices, site, trust) = (client.notices().to_vec(), offered.site, offered.trust);
         let unusable = unusable.into_iter().collect();
-        Ok(Look {
-            strategy,
-            packages,
-            notices,
-            unusable,
-            downgrade,
-            consistent,
-            trust,
-            front,
-            looked_into,
-            blocks,
-            received,
-        })
+        Ok(Look { strategy, packages, notices, unusable, downgrade, site, trust, front, looked_into, blocks, received })
     }
 
     /// Recovers, looks, and installs what was chosen; the whole of an update in one call.
@@ -159,61 +156,74 @@ impl Follower<'_> {
         Ok((look, report))
     }
 
-    /// Asks one address after the other for a file of metadata, until one has it and it is believed.
+    /// Asks the addresses for a file of metadata, until one has it and it is believed: first the one that has answered
+    /// last.
     ///
     /// That a file which may be missing is missing is not the word of one address alone: a copy that is behind would
     /// end the chain of roots there. Once one has said so the others are asked once, and one that fails has no say.
-    fn ask(&self, client: &mut Client, request: &Request, observer: &dyn Observer) -> Result<(), Error> {
-        let (mut first, mut missing) = (None, false);
-        let mut patience = self.options.patience;
-        for address in &self.addresses {
-            let answer = self.metadata(address, request, patience, observer);
-            if request.optional && matches!(answer, Ok(Answer::Missing)) {
-                missing = true;
-                patience = Patience { attempts: 0, ..patience };
-                continue;
-            }
-            match answer.and_then(|answer| Ok(client.answer(answer)?)) {
-                Ok(()) => return Ok(()),
-                Err(error) if error.code() == Code::Cancelled => return Err(error),
-                Err(error) => first = first.or(Some(error)),
-            }
-        }
-        if missing {
-            return Ok(client.answer(Answer::Missing)?);
-        }
-        Err(first.unwrap_or_else(|| Error::new(Code::Usage, "a repository without an address")))
-    }
-
-    fn metadata(
+    fn ask(
         &self,
-        address: &str,
+        client: &mut Client,
         request: &Request,
-        patience: Patience,
+        answered: &mut usize,
         observer: &dyn Observer,
-    ) -> Result<Answer, Error> {
-        let address = fetch::below_quoted(&fetch::below(address, METADATA_DIRECTORY), &request.name);
+    ) -> Result<(), Error> {
+        let of = |address: &String| fetch::below_quoted(&fetch::below(address, METADATA_DIRECTORY), &request.name);
+        let addresses: Vec<String> = self.addresses.iter().map(of).collect();
+        let mut errors: Vec<Option<Error>> = addresses.iter().map(|_| None).collect();
+        let mut missing = None;
+        let mut judge = |address: usize, came: Result<Option<Vec<u8>>, Failure>| {
+            let answer = match came {
+                Ok(Some(bytes)) => client.answer(Answer::Bytes(bytes)).map_err(Error::from),
+                Ok(None) if !request.optional => client.answer(Answer::Missing).map_err(Error::from),
+                // Stores that do not list what they hold say 403 of what they do not hold, too.
+                Ok(None) | Err(Failure::Status { status: 403, .. }) if request.optional => {
+                    missing.get_or_insert(address);
+                    return Verdict::Last;
+                }
+                Ok(None) => Ok(()),
+                Err(Failure::TooLong) => {
+                    Err(RepositoryError::TooLong { file: request.name.clone(), most: request.most }.into())
+                }
+                Err(failure) => Err(FetchError::of(&addresses[address], failure, request.most).into()),
+            };
+            match answer {
+                Ok(()) => Verdict::Good,
+                Err(error) => {
+                    errors[address] = Some(error);
+                    Verdict::Bad
+                }
+            }
+        };
         let (pace, watch) = (SystemPace::default(), Watching(observer));
-        let found = fetch::fetch_small(self.carrier, &address, request.most, patience, &pace, &watch);
-        match found {
-            // Stores that do not list what they hold say so of what they do not hold, too.
-            Err(FetchError::GaveUp { failures, .. })
-                if request.optional
-                    && failures.iter().all(|(_, why)| matches!(why, Failure::Status { status: 403, .. })) =>
-            {
-                Ok(Answer::Missing)
+        let asking = Asking {
+            carrier: self.carrier,
+            patience: self.options.patience,
+            pace: &pace,
+            watch: &watch,
+            limit: request.most,
+        };
+        match (asking.ask(&addresses, *answered, &mut judge)?, missing) {
+            (Some(address), _) => *answered = address,
+            (None, Some(address)) => {
+                *answered = address;
+                client.answer(Answer::Missing)?;
             }
-            Err(FetchError::TooLong { limit, .. }) => {
-                Err(RepositoryError::TooLong { file: request.name.clone(), most: limit }.into())
+            (None, None) => {
+                let first = errors.into_iter().flatten().next();
+                return Err(first.unwrap_or_else(|| Error::new(Code::Usage, "a repository without an address")));
             }
-            found => Ok(found?.map_or(Answer::Missing, Answer::Bytes)),
         }
+        Ok(())
     }
 
-    pub(super) fn wanted(&self, release: &Release, consistent: bool) -> Wanted {
-        let path = format!("{TARGETS_DIRECTORY}/{}", blob_name(&release.path, &release.digest, consistent));
+    pub(super) fn wanted(&self, release: &Release, site: Site) -> Wanted {
+        let path = format!("{TARGETS_DIRECTORY}/{}", blob_name(&release.path, &release.digest, site.consistent));
+        let mut addresses: Vec<String> = self.addresses.iter().map(|address| fetch::below(address, &path)).collect();
+        let first = site.answered.min(addresses.len());
+        addresses.rotate_left(first);
         Wanted {
-            addresses: self.addresses.iter().map(|address| fetch::below(address, &path)).collect(),
+            addresses,
             size: Some(release.bytes),
             digest: Some(release.digest),
             blocks: None,

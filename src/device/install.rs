@@ -30,12 +30,8 @@ impl Follower<'_> {
         let vfs = open()?;
         let downloads = Downloads::open(&vfs)?;
         let count = if settings.settings.trial { 1 } else { look.packages.len() };
-        let packages: Vec<(&Release, Wanted)> = look
-            .packages
-            .iter()
-            .take(count)
-            .map(|release| (release, self.wanted(release, look.is_consistent())))
-            .collect();
+        let packages: Vec<(&Release, Wanted)> =
+            look.packages.iter().take(count).map(|release| (release, self.wanted(release, look.site()))).collect();
         // What is left of earlier downloads and not among these leads nowhere any more; but what was fetched to choose this
         // way serves the next look, if this way does not lead to its end.
         downloads.keep_only(&packages.iter().map(|(_, wanted)| wanted).chain(&look.looked_into).collect::<Vec<_>>())?;

@@ -3,7 +3,7 @@
 use super::blocks::Front;
 use super::choose::is_described;
 use super::engine::Engine;
-use super::follow::{Follower, Look};
+use super::follow::{Follower, Look, Site};
 use super::package::{patch_changes, under};
 use crate::error::Error;
 use crate::fetch::{Failure, Request, local_path};
@@ -28,7 +28,7 @@ impl Follower<'_> {
             let known = look.front().filter(|(path, _)| *path == release.path);
             let promise = match known {
                 Some((_, Front { promise, .. })) => Some(promise.clone()),
-                None => self.local_front(release, look.is_consistent()),
+                None => self.local_front(release, look.site()),
             };
             // What a patch has made is not known by its digests, so nothing can be compared with it.
             let comparable = |promise: &Promise| number == 0 || promise.head().start != Start::Anything;
@@ -41,8 +41,8 @@ impl Follower<'_> {
     }
 
     /// The front of a package that is on this machine.
-    fn local_front(&self, release: &Release, consistent: bool) -> Option<Promise> {
-        let wanted = self.wanted(release, consistent);
+    fn local_front(&self, release: &Release, site: Site) -> Option<Promise> {
+        let wanted = self.wanted(release, site);
         let is_local = |address: &&String| matches!(local_path(address), Ok(Some(_)));
         let address = wanted.addresses.iter().find(is_local)?;
         let mut bytes = self.beginning(address, limits::DOWNLOAD_PIECE.min(release.bytes)).ok()?;

@@ -36,7 +36,7 @@ pub use local::LocalCarrier;
 pub use pace::{Pace, Speed, SystemPace};
 pub use part::{Files, Pending, pending};
 pub use resume::{Ask, Finished, Next, Patience, Resume, Taken};
-pub use small::fetch_small;
+pub use small::{Asking, Verdict, fetch_small};
 pub use wanted::{BlockMap, Section, Sections, Wanted};
 
 use crate::vfs::IoError;

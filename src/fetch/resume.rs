@@ -583,7 +583,7 @@ impl Resume {
 
 impl Patience {
     /// The pause before the next round: twice as long each time, and anything from half of it to all of it.
-    fn pause_of(&self, round: u32, jitter: u64) -> Duration {
+    pub(super) fn pause_of(&self, round: u32, jitter: u64) -> Duration {
         let factor = 1_u32.checked_shl(round.min(16)).unwrap_or(u32::MAX);
         let full = self.pause.saturating_mul(factor).min(self.longest_pause);
         let half = full / 2;

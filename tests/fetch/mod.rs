@@ -4,6 +4,7 @@ mod blocks;
 mod crash;
 mod embedding;
 mod follow;
+mod mirrors;
 mod misbehaviour;
 mod nginx;
 mod server;
