@@ -160,6 +160,7 @@ impl<V: Vfs> Run<'_, V> {
         self.tell();
         loop {
             self.stop_if_asked()?;
+            self.resume.note_time(self.download.pace.now());
             let trouble = match self.resume.proceed() {
                 Next::Fail => return Err(self.gave_up()),
                 Next::Check => match self.check() {
@@ -177,7 +178,14 @@ impl<V: Vfs> Run<'_, V> {
             };
             tracing::debug!(label = %self.resume.wanted().label, %failure, "a request failed");
             self.jitter = self.jitter.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            self.resume.note_time(self.download.pace.now());
             let Some(pause) = self.resume.failed(failure, self.jitter >> 1) else { return Err(self.gave_up()) };
+            self.wait(pause);
+        }
+    }
+
+    fn wait(&self, pause: Duration) {
+        if !pause.is_zero() {
             let watch = self.download.watch;
             self.download.pace.wait(pause, &|| watch.cancelled());
         }
@@ -186,6 +194,8 @@ impl<V: Vfs> Run<'_, V> {
     fn request(&mut self, ask: &Ask) -> Result<(), Trouble> {
         let (start, end) = ask.range.unwrap_or((0, None));
         self.require_budget(end.or(self.resume.length()).map_or(0, |end| end.saturating_sub(start)))?;
+        self.wait(self.resume.wait_before(ask));
+        self.stop_if_asked()?;
         let address = self.resume.wanted().addresses[ask.address].clone();
         let request = Request { address, range: ask.range, if_range: ask.if_range.clone() };
         let mut response = self.download.carrier.get(&request)?;
@@ -284,7 +294,7 @@ impl<V: Vfs> Run<'_, V> {
 
     /// Makes durable what arrived, now and then, and does not go faster than it may.
     fn keep_pace(&mut self) -> Result<(), FetchError> {
-        let Download { pace, options, watch, .. } = self.download;
+        let Download { pace, options, .. } = self.download;
         let mut now = pace.now();
         if now.saturating_sub(self.synced) >= options.sync_every {
             self.part.sync().map_err(FetchError::Sync)?;
@@ -296,9 +306,7 @@ impl<V: Vfs> Run<'_, V> {
                 u64::try_from(u128::from(self.received) * 1_000_000_000 / u128::from(limit)).unwrap_or(u64::MAX),
             );
             let early = (self.started + due).saturating_sub(now);
-            if !early.is_zero() {
-                pace.wait(early, &|| watch.cancelled());
-            }
+            self.wait(early);
         }
         Ok(())
     }

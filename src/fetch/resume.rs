@@ -97,6 +97,8 @@ pub struct Resume {
     tagless: bool,
     restarts: u32,
     addresses: Vec<Standing>,
+    /// The moment it is, as far as is known.
+    now: Duration,
     at: usize,
     /// Whose answer is being read.
     serving: usize,
@@ -118,6 +120,8 @@ struct Standing {
     bad_blocks: u32,
     /// It has failed in this round.
     failed: bool,
+    /// It has asked to be left alone until then.
+    not_before: Duration,
     last: Option<Failure>,
 }
 
@@ -158,6 +162,7 @@ impl Resume {
             tagless: false,
             restarts: 0,
             addresses,
+            now: Duration::ZERO,
             at: 0,
             serving: 0,
             tries: 0,
@@ -189,16 +194,31 @@ impl Resume {
         self.mark(piece);
     }
 
+    /// It is this moment now, since some fixed one: said before it is asked what comes next, or told what went wrong.
+    pub fn note_time(&mut self, now: Duration) {
+        self.now = now;
+    }
+
+    /// For how long whoever is asked next wants to be left alone still.
+    pub fn wait_before(&self, ask: &Ask) -> Duration {
+        self.addresses[ask.address].not_before.saturating_sub(self.now)
+    }
+
     /// What comes next.
     pub fn proceed(&mut self) -> Next {
         let Some((start, end)) = self.first_gap() else { return Next::Check };
         let bad = |block: &usize| !self.good_blocks[*block] && self.blamed.contains_key(block);
         let block = self.wanted.blocks_over(start, start + PIECE).find(bad);
         let blamed = block.and_then(|block| self.blamed.get(&block));
-        let alive = |address: usize| !self.addresses[address].dead;
-        let innocent = |address: usize| alive(address) && blamed.is_none_or(|blamed| !blamed.contains(&address));
-        let order = || (0..self.addresses.len()).map(|step| (self.at + step) % self.addresses.len());
-        let Some(address) = order().find(|address| innocent(*address)).or_else(|| order().find(|a| alive(*a))) else {
+        let ready = |address: &usize| self.addresses[*address].not_before <= self.now;
+        let innocent = |address: &usize| blamed.is_none_or(|blamed| !blamed.contains(address));
+        let order = (0..self.addresses.len()).map(|step| (self.at + step) % self.addresses.len());
+        let alive: Vec<usize> = order.filter(|address| !self.addresses[*address].dead).collect();
+        let best = alive.iter().find(|address| ready(address) && innocent(address));
+        let Some(&address) = best
+            .or_else(|| alive.iter().find(|address| ready(address)))
+            .or_else(|| alive.iter().min_by_key(|address| self.addresses[**address].not_before))
+        else {
             return Next::Fail;
         };
         // A block that was bad is fetched alone, from somebody else if there is anybody.
@@ -475,6 +495,7 @@ impl Resume {
         let asked_to_wait = failure.retry_after().unwrap_or_default();
         let standing = &mut self.addresses[address];
         standing.failed = true;
+        standing.not_before = self.now.saturating_add(asked_to_wait);
         standing.dead |= failure.is_final() || asked_to_wait.as_secs() > limits::RETRY_AFTER_SECONDS;
         standing.dead |= self.restarts > limits::RESTARTS && !self.tagless;
         standing.last = Some(failure);
@@ -485,16 +506,18 @@ impl Resume {
         let others = |wanted: &dyn Fn(&Standing) -> bool| {
             (1..=count).map(|step| (address + step) % count).find(|other| wanted(&self.addresses[*other]))
         };
-        if let Some(other) = others(&|standing| !standing.dead && !standing.failed) {
+        let ready = |standing: &Standing, then: Duration| !standing.dead && standing.not_before <= then;
+        if let Some(other) = others(&|standing| ready(standing, self.now) && !standing.failed) {
             self.at = other;
             return Some(Duration::ZERO);
         }
-        let again = others(&|standing| !standing.dead)?;
-        self.at = again;
-        let living = self.addresses.iter().filter(|standing| !standing.dead).count() as u32;
+        let living = || self.addresses.iter().filter(|standing| !standing.dead);
+        let earliest = living().map(|standing| standing.not_before).min()?;
+        let round = (self.tries - 1) / living().count().max(1) as u32;
+        let pause = self.patience.pause_of(round, jitter).max(earliest.saturating_sub(self.now));
+        self.at = others(&|standing| ready(standing, self.now.saturating_add(pause)))?;
         self.addresses.iter_mut().for_each(|standing| standing.failed = false);
-        let round = (self.tries - 1) / living.max(1);
-        Some(self.patience.pause_of(round, jitter).max(asked_to_wait))
+        Some(pause)
     }
 
     /// What each address has failed with last.

@@ -52,19 +52,25 @@ impl Asking<'_> {
     ) -> Result<Option<usize>, FetchError> {
         let count = addresses.len();
         let mut left: Vec<usize> = (0..count).map(|step| (first + step) % count).collect();
+        // Until when each has asked to be left alone.
+        let mut not_before = vec![Duration::ZERO; count];
         let mut last = false;
         for round in 0..=self.patience.attempts {
-            let (mut again, mut asked_to_wait) = (Vec::new(), Duration::ZERO);
+            let mut again = Vec::new();
             for address in left {
                 if self.watch.cancelled() {
                     return Err(FetchError::Cancelled);
+                }
+                if not_before[address] > self.pace.now() {
+                    again.push(address);
+                    continue;
                 }
                 let came = self.once(&addresses[address]);
                 if let Err(failure) = &came {
                     let wait = failure.retry_after().unwrap_or_default();
                     if !failure.is_final() && wait.as_secs() <= limits::RETRY_AFTER_SECONDS {
                         again.push(address);
-                        asked_to_wait = asked_to_wait.max(wait);
+                        not_before[address] = self.pace.now().saturating_add(wait);
                     }
                 }
                 match judge(address, came) {
@@ -73,11 +79,10 @@ impl Asking<'_> {
                     Verdict::Last => last = true,
                 }
             }
-            if last || again.is_empty() || round == self.patience.attempts {
-                break;
-            }
-            let jitter = self.pace.now().as_nanos() as u64;
-            let pause = self.patience.pause_of(round, jitter).max(asked_to_wait);
+            let earliest = again.iter().map(|address| not_before[*address]).min();
+            let Some(earliest) = earliest.filter(|_| !last && round < self.patience.attempts) else { break };
+            let now = self.pace.now();
+            let pause = self.patience.pause_of(round, now.as_nanos() as u64).max(earliest.saturating_sub(now));
             self.pace.wait(pause, &|| self.watch.cancelled());
             left = again;
         }
@@ -178,6 +183,7 @@ mod tests {
                     Ok(Response { head: Head { status: 200, ..Head::default() }, body: Box::new(Text(Some(text))) })
                 }
                 Err(0) => Err(Failure::Connection("refused".into())),
+                Err(429) => Err(Failure::Status { status: 429, retry_after: Some(Duration::from_secs(600)) }),
                 Err(status) => Ok(Response { head: Head { status, ..Head::default() }, body: Box::new(Text(None)) }),
             }
         }
@@ -228,6 +234,13 @@ mod tests {
         let answers = [("a", Err(503)), ("b", Ok("bad")), ("c", Err(401)), ("d", Err(0))];
         assert_eq!(ask(&answers, 0, 2), (None, "abcdadad".into(), 2));
         assert_eq!(ask(&answers, 2, 0), (None, "cdab".into(), 0));
+    }
+
+    #[test]
+    fn who_asks_to_be_left_alone_is_while_the_others_are_asked() {
+        let answers = [("a", Err(429)), ("b", Err(0))];
+        assert_eq!(ask(&answers, 0, 4), (None, "abbbbb".into(), 4));
+        assert_eq!(ask(&answers[..1], 0, 1), (None, "aa".into(), 1));
     }
 
     #[test]

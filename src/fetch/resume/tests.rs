@@ -322,6 +322,34 @@ fn pauses_grow_with_jitter_and_heed_the_server() {
     }
 }
 
+/// With two addresses only what the one that has failed last asked for was heeded.
+#[test]
+fn each_address_is_left_alone_for_as_long_as_it_has_asked_for() {
+    let mut resume = resume(wanted(&["a", "b"]));
+    let busy = |seconds| Failure::Status { status: 503, retry_after: Some(Duration::from_secs(seconds)) };
+    assert_eq!(ask(&mut resume).address, 0);
+    assert_eq!(resume.failed(busy(30), 0), Some(Duration::ZERO));
+    let mut now = Duration::ZERO;
+    let mut asked = Vec::new();
+    for _ in 0..5 {
+        let next = ask(&mut resume);
+        assert_eq!(resume.wait_before(&next), Duration::ZERO);
+        asked.push((next.address, now.as_secs()));
+        now += resume.failed(broken(), 0).unwrap();
+        resume.note_time(now);
+    }
+    assert!(asked.iter().all(|(address, second)| *address == 1 || *second >= 30), "{asked:?}");
+    assert!(asked.iter().filter(|(address, _)| *address == 1).count() >= 4, "{asked:?}");
+    // Both want to be left alone: the one for a shorter time is asked when that is over.
+    let mut resume = super::Resume::new(wanted(&["a", "b"]), Patience::default());
+    ask(&mut resume);
+    assert_eq!(resume.failed(busy(50), 0), Some(Duration::ZERO));
+    ask(&mut resume);
+    assert_eq!(resume.failed(busy(70), 0), Some(Duration::from_secs(50)));
+    resume.note_time(Duration::from_secs(50));
+    assert_eq!(ask(&mut resume).address, 0);
+}
+
 #[test]
 fn patience_is_about_failures_in_a_row() {
     let mut resume = Resume::new(wanted(&["a"]), Patience { attempts: 2, ..Patience::default() });
