@@ -99,7 +99,8 @@ pub const ROOT_BYTES: u64 = 512 << 10;
 pub const TIMESTAMP_BYTES: u64 = 16 << 10;
 /// Largest snapshot metadata, in bytes, where the timestamp does not say less.
 pub const SNAPSHOT_BYTES: u64 = 2 << 20;
-/// Largest targets metadata, in bytes, where the snapshot does not say less: about 20,000 packages.
+/// Largest targets metadata, in bytes, where the snapshot does not say less: about 20,000 packages, or 1,300 of 256 MiB
+/// and more, with the digests of their blocks.
 pub const TARGETS_BYTES: u64 = 16 << 20;
 /// Most bytes of targets metadata, that of every role together, that one look for an update loads: all of it is held in
 /// memory, and the largest of as many roles as are visited would be half a gigabyte before anything is made of it.
@@ -150,6 +151,12 @@ pub const BAD_BLOCKS: u32 = 3;
 pub const RESTARTS: u32 = 4;
 /// Smallest block of a published block map, in bytes: a multiple of the piece.
 pub const BLOCK_BYTES_MIN: u64 = DOWNLOAD_PIECE;
+/// Smallest block that is published of a package, in bytes, and the largest package without blocks: a corrupted megabyte
+/// costs a megabyte.
+pub const PUBLISHED_BLOCK_BYTES: u64 = 1 << 20;
+/// Most blocks that are published of a package, unless they are as large as blocks may be: every device reads their
+/// digests, 11 KiB of these, whether it fetches the package or not.
+pub const PUBLISHED_BLOCKS: u64 = 256;
 /// Most files of a bundle: every package of the largest targets metadata, and as many of metadata.
 pub const BUNDLE_FILES: usize = 1 << 16;
 /// Largest block of a published block map, in bytes: what one corrupted byte costs.

@@ -275,7 +275,7 @@ fn front_of<V: Vfs>(
             return Ok(Came::Large);
         }
         let sections = Sections::new(length, vec![Section { start: 0, end, digest: None }]);
-        let part = Wanted { sections, ..wanted.clone() };
+        let part = sections.map_or_else(|| wanted.clone(), |sections| wanted.only(sections));
         let most_bytes = options.most_bytes.map(|most| most.saturating_sub(*received));
         let options = Options { most_bytes, ..options.clone() };
         match downloads.bring(&part, carrier, &options, (observer, received)) {

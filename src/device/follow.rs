@@ -226,7 +226,7 @@ impl Follower<'_> {
             addresses,
             size: Some(release.bytes),
             digest: Some(release.digest),
-            blocks: None,
+            blocks: release.blocks.clone(),
             sections: None,
             label: release.version.to_string(),
         }

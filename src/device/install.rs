@@ -49,8 +49,7 @@ impl Follower<'_> {
                 let part = Part { observer, before, total };
                 downloads.bring(wanted, self.carrier, &options, (&part, &mut received))
             };
-            let part =
-                blocks.map(|Blocks { sections, .. }| Wanted { sections: Some(sections.clone()), ..wanted.clone() });
+            let part = blocks.map(|Blocks { sections, .. }| wanted.only(sections.clone()));
             match fetch(part.as_ref().unwrap_or(wanted)) {
                 // All of it serves as well, and may be right where the parts are not.
                 Err(error) if part.is_some() && error.fails_in_parts() => {

@@ -3,7 +3,7 @@
 use super::part::{self, Part};
 use super::{Ask, Carrier, Failure, FetchError, Files, Next, Pace, Patience, Request, Resume, Wanted};
 use crate::limits;
-use crate::model::Hasher;
+use crate::model::{Digest, Hasher};
 use crate::vfs::{IoError, Vfs};
 use std::time::Duration;
 
@@ -95,6 +95,7 @@ impl<V: Vfs> Download<'_, V> {
             part,
             resume,
             digest: Rolling::default(),
+            block: BlockDigest::default(),
             received: 0,
             synced: self.pace.now(),
             started: self.pace.now(),
@@ -122,6 +123,7 @@ struct Run<'a, V: Vfs> {
     part: Part<'a, V>,
     resume: Resume,
     digest: Rolling,
+    block: BlockDigest,
     received: u64,
     synced: Duration,
     started: Duration,
@@ -226,13 +228,22 @@ impl<V: Vfs> Run<'_, V> {
             if let Some((at, bytes)) = taken.write {
                 self.part.write(at, bytes)?;
                 self.digest.add(at, bytes);
+                if let Some(blocks) = &self.resume.wanted().blocks {
+                    self.block.add(at, bytes, blocks.block_bytes());
+                }
             }
             let Some(finished) = taken.finished else { continue };
             self.digest.keep();
             self.part.remember(finished)?;
             while let Some((block, range)) = self.resume.due_block(finished.piece) {
-                let good = self.part.block_is_good(self.resume.wanted(), block, range)?;
+                let wanted = self.resume.wanted();
+                let good = match self.block.take(range) {
+                    Some(digest) => wanted.block_digest(block) == Some(digest),
+                    None => self.part.block_is_good(wanted, block, range)?,
+                };
                 if !good {
+                    let address = super::shown(self.resume.serving());
+                    tracing::warn!(%address, block, "a block does not have its digest");
                     self.part.forget(range)?;
                     self.digest.forget_from(range.0);
                 }
@@ -352,6 +363,34 @@ impl Rolling {
         if start < self.length {
             *self = Self::default();
         }
+    }
+}
+
+/// The digest of one block, if all of it was taken in in order.
+#[derive(Default)]
+struct BlockDigest {
+    hasher: Hasher,
+    start: u64,
+    length: u64,
+}
+
+impl BlockDigest {
+    fn add(&mut self, at: u64, bytes: &[u8], block: u64) {
+        if at.is_multiple_of(block) {
+            *self = Self { hasher: Hasher::new(), start: at, length: 0 };
+        }
+        if at == self.start + self.length {
+            self.hasher.update(bytes);
+            self.length += bytes.len() as u64;
+        } else {
+            *self = Self::default();
+        }
+    }
+
+    /// That of these bytes, if it is theirs.
+    fn take(&mut self, (start, end): (u64, u64)) -> Option<Digest> {
+        let this = std::mem::take(self);
+        (this.start == start && this.start + this.length == end && end > start).then(|| this.hasher.finish())
     }
 }
 

@@ -24,6 +24,7 @@ mod resume;
 mod small;
 mod wanted;
 
+pub use crate::model::BlockMap;
 pub use address::{below, below_quoted, local_path, resolve, shown};
 pub use bundle::{Bundle, Member, bundle_members};
 pub use carrier::{Body, Carrier, Carriers, Request, Response};
@@ -37,7 +38,7 @@ pub use pace::{Pace, Speed, SystemPace};
 pub use part::{Files, Pending, pending};
 pub use resume::{Ask, Finished, Next, Patience, Resume, Taken};
 pub use small::{Asking, Verdict, fetch_small};
-pub use wanted::{BlockMap, Section, Sections, Wanted};
+pub use wanted::{Section, Sections, Wanted};
 
 use crate::vfs::IoError;
 

@@ -241,8 +241,10 @@ fn header<V: Vfs>(vfs: &V, resume: &Resume) -> Result<v1::Download, IoError> {
 }
 
 fn is_of(header: &v1::Download, wanted: &Wanted) -> bool {
+    // Where the whole has a digest, its blocks are another way to say the same, and sections are a part of it.
+    let same_blocks = || header.blocks == wanted.blocks.as_ref().map(|blocks| blocks.name().0);
     header.digest == wanted.digest.map(|digest| digest.0)
-        && header.blocks == wanted.blocks.as_ref().map(|blocks| blocks.name().0)
+        && (wanted.digest.is_some() || same_blocks())
         && (wanted.length().is_none() || wanted.length() == header.length)
 }
 

@@ -105,6 +105,8 @@ pub struct Resume {
     tries: u32,
     /// Something new came since the last failure.
     fed: bool,
+    /// Blocks that were bad when their pieces had come at several times: nobody knows whose fault it was.
+    mixed: BTreeSet<usize>,
     /// Who has sent a block that was bad.
     blamed: BTreeMap<usize, BTreeSet<usize>>,
     asked: Option<Ask>,
@@ -134,6 +136,8 @@ struct Body {
     checksum: Option<u32>,
     /// It has completed a piece.
     useful: bool,
+    /// From there on everything came with this body.
+    new_from: u64,
 }
 
 impl Resume {
@@ -167,6 +171,7 @@ impl Resume {
             serving: 0,
             tries: 0,
             fed: false,
+            mixed: BTreeSet::new(),
             blamed: BTreeMap::new(),
             asked: None,
             body: None,
@@ -299,7 +304,7 @@ impl Resume {
             self.reset(self.wanted.length().or(promised));
             self.tag = head.tag().map(|tag| (address, tag.to_owned()));
         }
-        self.body = Some(Body { position: 0, until: self.length, checksum: None, useful: false });
+        self.body = Some(Body { position: 0, until: self.length, checksum: None, useful: false, new_from: 0 });
         Ok(!keep)
     }
 
@@ -337,7 +342,7 @@ impl Resume {
             self.length = Some(length);
             self.held.resize(pieces(length) as usize, false);
         }
-        self.body = Some(Body { position: start, until: Some(until), checksum: None, useful: false });
+        self.body = Some(Body { position: start, until: Some(until), checksum: None, useful: false, new_from: start });
         Ok(false)
     }
 
@@ -379,6 +384,7 @@ impl Resume {
         body.position += count;
         let (complete, checksum) = (body.position == piece_end, body.checksum);
         if self.held.get(piece as usize).copied().unwrap_or(false) {
+            body.new_from = piece_end;
             return Ok(Taken { write: None, rest, finished: None });
         }
         let finished = checksum.filter(|_| complete).map(|checksum| Finished { piece, checksum });
@@ -432,12 +438,20 @@ impl Resume {
     }
 
     /// What the digest of a block says. A bad one is fetched again; whoever sends too many of them is not asked again.
+    ///
+    /// Who has sent all of it in one body is to blame. Otherwise nobody is, the first time, and whoever completed it the
+    /// next time: else two who send a half each would be asked for ever.
     pub fn block(&mut self, block: usize, good: bool) -> Result<(), Failure> {
         if good {
             self.good_blocks[block] = true;
             return Ok(());
         }
         self.drop_block(block);
+        let (start, end) = self.wanted.block_range(block);
+        let at_once = self.body.is_some_and(|body| body.new_from <= start && body.position >= end);
+        if !at_once && self.mixed.insert(block) {
+            return Ok(());
+        }
         let address = self.serving;
         self.blamed.entry(block).or_default().insert(address);
         let standing = &mut self.addresses[address];
@@ -549,6 +563,11 @@ impl Resume {
     /// What is wanted.
     pub fn wanted(&self) -> &Wanted {
         &self.wanted
+    }
+
+    /// The address of whoever is asked at present.
+    pub fn serving(&self) -> &str {
+        self.wanted.addresses.get(self.serving).map_or("", String::as_str)
     }
 
     /// The address that what is held came from, and the tag that it had there.

@@ -1,6 +1,7 @@
 //! The nouns: what a tree is made of, without a disk.
 
 mod archive;
+mod block_map;
 mod digest;
 mod finding;
 mod manifest;
@@ -13,6 +14,7 @@ mod tree_path;
 mod version;
 
 pub use archive::{Member, Part, Wrapper};
+pub use block_map::BlockMap;
 pub use digest::{Digest, Hasher};
 pub use finding::Finding;
 pub use manifest::{Entry, Manifest, ManifestChange, ManifestError};

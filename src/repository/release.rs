@@ -3,7 +3,9 @@
 use super::RepositoryError;
 use super::metadata::Target;
 use crate::limits;
-use crate::model::{Digest, Version};
+use crate::model::{BlockMap, Digest, Version};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -19,6 +21,8 @@ pub struct Release {
     pub bytes: u64,
     /// SHA-256 of the package.
     pub digest: Digest,
+    /// The digests of its blocks, if they are published.
+    pub blocks: Option<BlockMap>,
     /// The version that it makes.
     pub version: Version,
     /// The architecture that it is for; nothing for every one.
@@ -75,6 +79,8 @@ struct Wire {
     memory_bytes: u64,
     space_bytes: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    blocks: Option<WireBlocks>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     minimum: Option<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     downgrade_from: Vec<String>,
@@ -86,6 +92,12 @@ struct Wire {
 struct WireBase {
     version: String,
     digest: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct WireBlocks {
+    bytes: u64,
+    digests: String,
 }
 
 impl Release {
@@ -104,6 +116,13 @@ impl Release {
             path: path.into(),
             bytes: target.length,
             digest: target.digest().ok_or_else(|| bad("no SHA-256".into()))?,
+            blocks: match wire.blocks {
+                Some(blocks) => {
+                    let read = read_blocks(&blocks, target.length);
+                    Some(read.ok_or_else(|| bad("digests of blocks that do not fit its length".into()))?)
+                }
+                None => None,
+            },
             version: version(&wire.version)?,
             architecture: wire.architecture,
             channels: wire.channels,
@@ -136,6 +155,7 @@ impl Release {
             package: self.package.to_string(),
             memory_bytes: self.memory_bytes,
             space_bytes: self.space_bytes,
+            blocks: self.blocks.as_ref().map(wire_blocks),
             minimum: self.minimum.as_ref().map(ToString::to_string),
             downgrade_from: self.downgrade_from.iter().map(ToString::to_string).collect(),
             notes: self.notes.clone(),
@@ -186,6 +206,18 @@ impl Release {
     pub fn may_replace(&self, installed: &Version) -> bool {
         self.version >= *installed || self.downgrade_from.contains(installed)
     }
+}
+
+fn wire_blocks(blocks: &BlockMap) -> WireBlocks {
+    let digests: Vec<u8> = blocks.digests().iter().flat_map(|digest| digest.0).collect();
+    WireBlocks { bytes: blocks.block_bytes(), digests: BASE64.encode(digests) }
+}
+
+fn read_blocks(blocks: &WireBlocks, length: u64) -> Option<BlockMap> {
+    let bytes = BASE64.decode(&blocks.digests).ok()?;
+    let (digests, rest) = bytes.as_chunks::<32>();
+    let digests = digests.iter().map(|digest| Digest(*digest)).collect();
+    BlockMap::new(blocks.bytes, length, digests).filter(|_| rest.is_empty())
 }
 
 fn plain(name: &str) -> bool {

@@ -10,10 +10,10 @@ use surefoot::device::{Config, HistoryEntry};
 use surefoot::journal::scan_bytes;
 use surefoot::limits::{JOURNAL_BLOCK, JOURNAL_BLOCKS};
 use surefoot::model::{
-    Digest, Entry, Kind, Manifest, ManifestChange, Metadata, Node, PatchPackageInfo, Policy, Time, TreePath,
+    BlockMap, Digest, Entry, Kind, Manifest, ManifestChange, Metadata, Node, PatchPackageInfo, Policy, Time, TreePath,
 };
 use surefoot::package::{Change, Codec, Head, Level, Outline, Package, Source, Start, write_package, write_patch};
-use surefoot::repository::{Key, Release, Signed, Timestamp, sign};
+use surefoot::repository::{Key, Release, Signed, Target, Timestamp, sign};
 use surefoot::transaction::{Method, Plan, Step};
 use surefoot::trust::{Keyring, PublicKey, SecretKey};
 
@@ -66,6 +66,13 @@ fn repository(out: &mut BTreeMap<&'static str, String>) {
     let release = crate::repository::release("1.0.0", b"abc");
     assert_eq!(Release::read("any/1.0.0/full.sf", &release.to_target()).unwrap(), Some(release.clone()));
     out.insert("repository-target", format!("{}\n", serde_json::to_string(&release.to_target()).unwrap()));
+    let mut large = crate::repository::release("1.0.0", &[7; 65_537]);
+    large.blocks = BlockMap::of(65_536, &[7; 65_537]);
+    assert_eq!(Release::read("any/1.0.0/full.sf", &large.to_target()).unwrap(), Some(large.clone()));
+    let blocks = &large.to_target().custom.unwrap()["surefoot"]["blocks"];
+    out.insert("repository-blocks", format!("{}\n", serde_json::to_string(blocks).unwrap()));
+    let of_another_length = Target { length: 131_073, ..large.to_target() };
+    assert!(Release::read("any/1.0.0/full.sf", &of_another_length).is_err());
     let timestamp: Timestamp = serde_json::from_str(
         r#"{"_type":"timestamp","spec_version":"1.0.31","version":1,"expires":"2030-01-01T00:00:00Z",
             "x-surefoot-signed":"2029-12-02T00:00:00Z","meta":{"snapshot.json":{"version":1}}}"#,

@@ -186,6 +186,7 @@ pub(super) fn release(version: &str, content: &[u8]) -> Release {
         path: String::new(),
         bytes: content.len() as u64,
         digest: Digest::of(content),
+        blocks: None,
         version: Version::parse(version).unwrap(),
         architecture: None,
         channels: vec!["stable".into()],

@@ -137,7 +137,8 @@ impl Source<'_> {
         let name = format!("{TARGETS_DIRECTORY}/{}", blob_name(path, &digest, true));
         let address = fetch::below(self.address, &name);
         let label = path.to_owned();
-        Ok((name, Wanted { size: Some(target.length), digest: Some(digest), label, ..Wanted::at(address) }))
+        let blocks = Release::read(path, target).ok().flatten().and_then(|release| release.blocks);
+        Ok((name, Wanted { size: Some(target.length), digest: Some(digest), blocks, label, ..Wanted::at(address) }))
     }
 }
 

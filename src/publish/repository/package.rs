@@ -3,7 +3,7 @@
 use super::{Publisher, place};
 use crate::error::{Code, Error};
 use crate::limits;
-use crate::model::{Digest, Hasher, Kind, Version};
+use crate::model::{BlockMap, Digest, Hasher, Kind, Version};
 use crate::package::{Package, PackageError, Promise, Start, Verified};
 use crate::repository::{Base, Release, ReleaseKind, TARGETS_DIRECTORY, blob_name};
 use crate::tree::hash_file;
@@ -41,7 +41,8 @@ impl Added {
     }
 }
 
-/// Reads a package to its end, checks every byte of it, and tells what can be said about it.
+/// Reads a package to its end, checks every byte of it, and tells what can be said about it; not what its blocks are,
+/// which cannot be told before its length is known.
 pub fn read_release(read: impl Read, terms: &PackageTerms) -> Result<Release, Error> {
     let mut hashing = Hashing { read, hasher: Hasher::new(), bytes: 0 };
     // Whoever signs the targets vouches for it.
@@ -58,6 +59,7 @@ pub fn read_release(read: impl Read, terms: &PackageTerms) -> Result<Release, Er
         path: String::new(),
         bytes: hashing.bytes,
         digest: hashing.hasher.finish(),
+        blocks: None,
         version: version(&head.to)?,
         architecture: head.architecture.clone(),
         channels: terms.channels.clone(),
@@ -90,6 +92,38 @@ fn read_through<R: Read>(package: Package<R, Verified>) -> Result<Promise, Error
     Ok(promise)
 }
 
+/// The digests of the blocks of a package, if it is one of which these are published.
+fn blocks_of(read: impl Read, length: u64, digest: Digest) -> Result<Option<BlockMap>, Error> {
+    let Some(block) = BlockMap::usual_block(length) else { return Ok(None) };
+    let mut hashing = Hashing { read, hasher: Hasher::new(), bytes: 0 };
+    let (mut digests, mut buffer) = (Vec::new(), vec![0; limits::COPY_BUFFER]);
+    while hashing.bytes < length {
+        let mut hasher = Hasher::new();
+        let mut one = (&mut hashing).take(block);
+        loop {
+            match one.read(&mut buffer).map_err(failed)? {
+                0 => break,
+                got => hasher.update(&buffer[..got]),
+            }
+        }
+        digests.push(hasher.finish());
+        if digests.len() as u64 * block > hashing.bytes {
+            break;
+        }
+    }
+    let same = hashing.bytes == length && hashing.hasher.finish() == digest;
+    let blocks = BlockMap::new(block, length, digests).filter(|_| same);
+    Ok(Some(blocks.ok_or_else(changed_meanwhile)?))
+}
+
+fn failed(error: io::Error) -> Error {
+    Error::new(Code::Io, "reading the package failed").because(error)
+}
+
+fn changed_meanwhile() -> Error {
+    Error::new(Code::Foreign, "the package was changed while it was copied")
+}
+
 /// Bytes of everything that is staged: contents in whole blocks, and one for every other object.
 fn space(promise: &Promise) -> u64 {
     let block = limits::JOURNAL_BLOCK as u64;
@@ -101,7 +135,7 @@ fn space(promise: &Promise) -> u64 {
 }
 
 impl<V: Vfs> Publisher<V> {
-    /// Takes a package in: its bytes, which `open` gives twice, and what is said about it. [`Publisher::commit`]
+    /// Takes a package in: its bytes, which `open` gives more than once, and what is said about it. [`Publisher::commit`]
     /// publishes it.
     ///
     /// A version is never replaced by other bytes; what was damaged at its place is written again.
@@ -110,8 +144,9 @@ impl<V: Vfs> Publisher<V> {
         open: &mut dyn FnMut() -> Result<Box<dyn Read>, Error>,
         terms: &PackageTerms,
     ) -> Result<Added, Error> {
-        let release = read_release(open()?, terms)?;
+        let mut release = read_release(open()?, terms)?;
         self.refuse_other_tree(&release)?;
+        release.blocks = blocks_of(open()?, release.bytes, release.digest)?;
         let target = release.to_target();
         let added = match self.targets.targets.get(&release.path) {
             Some(known) if known.digest() != Some(release.digest) => {
@@ -130,11 +165,10 @@ impl<V: Vfs> Publisher<V> {
                 path: at.path.parent().unwrap_or_else(|| at.path.clone()),
             })?;
             let mut hashing = Hashing { read: open()?, hasher: Hasher::new(), bytes: 0 };
-            let failed = |error: io::Error| Error::new(Code::Io, "reading the package failed").because(error);
             self.write(&at, &mut |_, buffer| hashing.read(buffer).map_err(failed))?;
             if hashing.hasher.finish() != release.digest {
                 self.vfs.remove_file(&at)?;
-                return Err(Error::new(Code::Foreign, "the package was changed while it was copied"));
+                return Err(changed_meanwhile());
             }
         }
         if !matches!(added, Added::Known(_)) {
