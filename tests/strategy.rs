@@ -223,6 +223,26 @@ fn a_chain_takes_the_space_of_all_its_packages_and_of_the_largest_staging() {
     assert_eq!(decide(Policy { prefer: Prefer::Space, ..policy() }, &all, 0).unwrap().way, Way::Full);
 }
 
+/// What a step leaves behind to go back once was not counted, so that a chain ran out of space half-way.
+#[test]
+fn what_is_kept_of_the_steps_before_takes_space_too() {
+    let with = |offer: Offer, space| Offer { space, ..offer };
+    let chain = [with(patch(0, 1, 30), 10), with(patch(1, 2, 30), 50), with(patch(2, 3, 30), 20)];
+    let all = catalogue(4, [chain.to_vec(), vec![with(full(3, 100), 55)]].concat());
+    for (keep, space) in [(0, 140), (1, 160), (2, 170), (u32::MAX, 170)] {
+        let keeping = Policy { keep, ..policy() };
+        let chosen = decide(keeping.clone(), &all, 0).unwrap();
+        assert_eq!((chosen.way, chosen.space), (Way::Chain, space), "{keep}");
+        let limited = |max_space| decide(Policy { max_space: Some(max_space), ..keeping.clone() }, &all, 0);
+        assert_eq!(limited(space).unwrap().way, Way::Chain, "{keep}");
+        let needed = space.min(155);
+        assert_eq!(limited(space - 1).map(|chosen| chosen.way).ok(), (needed < space).then_some(Way::Full), "{keep}");
+        assert!(matches!(limited(139), Err(StrategyError::OverSpace { needed: told, .. }) if told == needed), "{keep}");
+        let small = decide(Policy { prefer: Prefer::Space, ..keeping }, &all, 0).unwrap();
+        assert_eq!(small.space, needed, "{keep}");
+    }
+}
+
 /// A version for all architectures and the same version for one of them once were one point of the graph.
 #[test]
 fn a_patch_is_only_for_the_tree_that_the_step_before_has_made() {

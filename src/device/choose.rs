@@ -36,7 +36,7 @@ impl Follower<'_> {
             Error::new(Code::Version, "the version that is installed cannot be compared with others").because(error)
         })?;
         let (releases, unusable) = client.releases();
-        let mut rules = self.rules.clone();
+        let mut rules = Policy { keep: engine.config().keep, ..self.rules.clone() };
         if !self.again {
             rules.attempts = Attempts::read(engine.vfs())?.0;
         }

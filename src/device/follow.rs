@@ -52,6 +52,8 @@ pub struct Look {
     /// The way leads back, and the repository permits it.
     pub downgrade: bool,
     site: Site,
+    /// Updates that can be taken back.
+    pub(super) keep: u32,
     /// What was believed of the repository when the look was over.
     pub(super) trust: Stored,
     /// The full package of which the front was fetched, by its path.
@@ -135,8 +137,21 @@ impl Follower<'_> {
         let front = front.map(|(release, front)| (release.path.clone(), front));
         let blocks = blocks.filter(|_| strategy.way == Way::Blocks);
         let (notices, site, trust) = (client.notices().to_vec(), offered.site, offered.trust);
-        let unusable = unusable.into_iter().collect();
-        Ok(Look { strategy, packages, notices, unusable, downgrade, site, trust, front, looked_into, blocks, received })
+        let keep = offered.rules.keep;
+        Ok(Look {
+            strategy,
+            packages,
+            notices,
+            unusable,
+            downgrade,
+            site,
+            keep,
+            trust,
+            front,
+            looked_into,
+            blocks,
+            received,
+        })
     }
 
     /// Recovers, looks, and installs what was chosen; the whole of an update in one call.

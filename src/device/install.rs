@@ -13,6 +13,7 @@ use crate::fetch::{Options, Wanted};
 use crate::model::Version;
 use crate::package::{Package, Verified};
 use crate::repository::Release;
+use crate::strategy::staged_at_once;
 use crate::vfs::Vfs;
 use std::io::Read;
 
@@ -38,7 +39,8 @@ impl Follower<'_> {
         let mut blocks = look.blocks.as_ref();
         let bytes = |release: &Release| look.blocks.as_ref().map_or(release.bytes, |blocks| blocks.sections.bytes());
         let total = packages.iter().map(|(release, _)| bytes(release)).sum();
-        let room = packages.iter().map(|(release, _)| release.space_bytes).max().unwrap_or(0);
+        let staged: Vec<u64> = packages.iter().map(|(release, _)| release.space_bytes).collect();
+        let room = staged_at_once(&staged, look.keep);
         let (mut before, mut received) = (0, look.received);
         for (release, wanted) in &packages {
             let so_far = before + bytes(release);

@@ -20,6 +20,14 @@ pub(super) struct Edge {
     pub(super) staging: u64,
 }
 
+impl Edge {
+    /// The same, at a price of the bytes that it is priced by and those that it stages.
+    pub(super) fn with_staging(&self) -> Self {
+        let Price(bytes, time, count) = self.price;
+        Self { price: Price(bytes.saturating_add(u128::from(self.staging)), time, count), ..*self }
+    }
+}
+
 /// Costs, the most important first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Price(pub(super) u128, pub(super) u128, pub(super) u32);

@@ -24,6 +24,8 @@ pub struct Policy {
     /// space is looked at ([`limits::SEARCHED_EDGES`]), so that a way that fits may not be seen. By time, the fastest of the ways that fit is looked for among those for which no other
     /// one is faster and stages less.
     pub max_space: Option<u64>,
+    /// Updates that can be taken back when they are over: what such a one has staged takes its space until then.
+    pub keep: u32,
     /// Bytes a second that the link carries: what fetching costs in time.
     pub bytes_per_second: u64,
     /// A full package, whatever patches there are.
@@ -67,8 +69,8 @@ pub struct UpgradeStrategy {
     pub steps: Vec<Step>,
     /// Bytes of all of them; nothing if one does not tell.
     pub bytes: Option<u64>,
-    /// Space that is taken at most at one time: all packages, which are fetched first, and what the largest of them
-    /// stages.
+    /// Space that is taken at most at one time: all packages, which are fetched first, and what is staged or kept of
+    /// them to go back.
     pub space: u64,
     /// Why, in words.
     pub reason: String,
@@ -186,6 +188,7 @@ impl Policy {
             prefer: Prefer::default(),
             max_bytes: None,
             max_space: None,
+            keep: 0,
             bytes_per_second: 1_000_000,
             force_full: false,
             target: None,
@@ -310,6 +313,15 @@ impl UpgradeStrategyManager {
         let newest = targets.first().copied();
         Ok((targets, passed_over.filter(|(version, _)| newest.is_none_or(|newest| *version > newest))))
     }
+}
+
+/// Most bytes that are staged at one time, of packages that are applied one after the other, each staging so many. What
+/// a package replaces stays where it was staged until `keep` others have come, and is not more than what it brings,
+/// unless the tree gets smaller with it: then it was there before.
+pub fn staged_at_once(staged: &[u64], keep: u32) -> u64 {
+    let together = (keep as usize).saturating_add(1).min(staged.len()).max(1);
+    let sums = staged.windows(together).map(|some| some.iter().copied().fold(0, u64::saturating_add));
+    sums.max().unwrap_or(0)
 }
 
 /// The trees and packages that may be used, as a graph.
@@ -445,9 +457,13 @@ impl<'a> Search<'a> {
         let way = match preferred.or_else(|| first_that_fits(&by_bytes())) {
             Some(way) => way,
             None => {
-                let needed = self.space(&self.smallest(&by_bytes(), &to).ok_or_else(none)?).unwrap_or(u64::MAX);
-                let allowed = self.policy.max_space.unwrap_or(u64::MAX);
-                return Err(StrategyError::OverSpace { from: here, to: target, needed, allowed });
+                let smallest = self.smallest(&by_bytes(), &to).ok_or_else(none)?;
+                if !self.fits(&smallest) {
+                    let needed = self.space(&smallest).unwrap_or(u64::MAX);
+                    let allowed = self.policy.max_space.unwrap_or(u64::MAX);
+                    return Err(StrategyError::OverSpace { from: here, to: target, needed, allowed });
+                }
+                smallest
             }
         };
         let Some(budget) = self.policy.max_bytes else { return Ok(way) };
@@ -455,7 +471,7 @@ impl<'a> Search<'a> {
             return Ok(way);
         }
         // What is preferred costs too many bytes: the way with the fewest, if that is within the budget.
-        let way = first_that_fits(&by_bytes()).ok_or_else(none)?;
+        let way = first_that_fits(&by_bytes()).unwrap_or(way);
         match self.bytes(&way) {
             Some(bytes) if bytes <= budget => Ok(way),
             needed => Err(StrategyError::OverBytes { from: here, to: target, needed: Needed(needed), allowed: budget }),
@@ -475,7 +491,11 @@ impl<'a> Search<'a> {
             // The next ones take more bytes.
             (bytes >= least).then_some(())
         });
-        best.map(|(_, way)| way)
+        // What is kept adds up along a way, so that it may be another one which takes the least.
+        let adding_up: Vec<Edge> = edges.iter().map(Edge::with_staging).collect();
+        let other = graph::cheapest(&adding_up, self.trees.len(), self.current, to, u64::MAX);
+        let other = other.filter(|_| self.policy.keep > 0).map(|way| (self.space(&way).unwrap_or(u64::MAX), way));
+        best.into_iter().chain(other).min_by_key(|(space, _)| *space).map(|(_, way)| way)
     }
 
     fn fits(&self, way: &[usize]) -> bool {
@@ -483,13 +503,14 @@ impl<'a> Search<'a> {
     }
 
     /// Space that a way takes at most at one time: its packages, which are all fetched before the first is applied, and
-    /// what the largest of them stages. Nothing if a package does not tell its size.
+    /// what they stage. Nothing if a package does not tell its size.
     fn space(&self, way: &[usize]) -> Option<u64> {
         Some(self.bytes(way)?.saturating_add(self.staging(way)))
     }
 
     fn staging(&self, way: &[usize]) -> u64 {
-        way.iter().map(|at| self.edges[*at].staging).max().unwrap_or(0)
+        let staged: Vec<u64> = way.iter().map(|at| self.edges[*at].staging).collect();
+        staged_at_once(&staged, self.policy.keep)
     }
 
     fn bytes(&self, way: &[usize]) -> Option<u64> {

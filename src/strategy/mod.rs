@@ -10,4 +10,4 @@ mod manager;
 mod service;
 
 pub use catalogue::{Catalogue, Offer, OfferKind, Release};
-pub use manager::{Policy, Prefer, Step, StrategyError, UpgradeStrategy, UpgradeStrategyManager, Way};
+pub use manager::{Policy, Prefer, Step, StrategyError, UpgradeStrategy, UpgradeStrategyManager, Way, staged_at_once};

@@ -12,8 +12,8 @@ use surefoot::publish::{PackageTerms, Publisher};
 use surefoot::repository::{Clock, Moment, OfflinePolicy, role};
 use surefoot::strategy;
 use surefoot::tree::{Walk, scan};
-use surefoot::vfs::SimVfs;
 use surefoot::vfs::sim::{Budget, Profile};
+use surefoot::vfs::{RootId, SimVfs, Vfs as _};
 
 /// What a web server gives of a repository.
 pub(super) struct Served(pub(super) SimVfs);
@@ -199,6 +199,13 @@ fn a_package_that_is_described_as_something_else_is_not_applied() {
     assert_eq!(tell(&|release| release.space_bytes = 1 << 60), "space.short");
     let parts: Vec<String> = disk.state_listing().into_iter().filter(|path| path.ends_with(".part")).collect();
     assert!(!parts.is_empty());
+    assert!(parts.iter().all(|path| disk.read_file(&format!(".surefoot/{path}")) == Some(vec![])), "{parts:?}");
+    // For each of both steps there is, and not for the second one beside what the first one leaves to go back.
+    let mut both = look.clone();
+    let free = disk.space(RootId::STATE).unwrap().free_bytes;
+    both.packages.iter_mut().for_each(|release| release.space_bytes = free / 3 * 2);
+    let refused = follower.install(&|| Ok(disk.clone()), &both, &PackageSettings::default(), &()).unwrap_err();
+    assert_eq!((both.packages.len(), refused.code().as_str()), (2, "space.short"));
     assert!(parts.iter().all(|path| disk.read_file(&format!(".surefoot/{path}")) == Some(vec![])), "{parts:?}");
     let other = surefoot::model::Digest([7; 32]);
     assert_eq!(tell(&|release| release.package = other), "trust.digest");
