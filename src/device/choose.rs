@@ -14,6 +14,7 @@ use crate::strategy::{
     UpgradeStrategyManager,
 };
 use crate::vfs::Vfs;
+use std::collections::HashSet;
 
 /// What a repository offers to this device.
 pub(super) struct Offered {
@@ -71,7 +72,7 @@ fn usable<V: Vfs>(
     if releases.iter().filter_map(base).any(other) {
         here = trees_here(engine)?;
     }
-    let made: Vec<(Version, Digest)> = releases.iter().map(|release| (release.version, release.target)).collect();
+    let made: HashSet<(Version, Digest)> = releases.iter().map(|release| (release.version, release.target)).collect();
     releases.retain(|release| match base(release) {
         None => true,
         Some(Base { version, digest }) if version == installed => here.contains(&digest),
