@@ -179,7 +179,9 @@ impl Follower<'_> {
             }
             None => most.min(release.bytes / 2),
         };
-        let cost = known.and_then(|known| known.bytes).unwrap_or(release.bytes).min(release.bytes);
+        // What is here of the whole may be all that is missing of it.
+        let other = known.filter(|known| known.steps.iter().any(|step| step.name != release.path));
+        let cost = other.and_then(|known| known.bytes).unwrap_or(release.bytes).min(release.bytes);
         (cost >= limits::BLOCKS_WORTH).then_some((release, worth))
     }
 

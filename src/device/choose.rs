@@ -1,6 +1,7 @@
 //! What a device may choose from of a repository, and what it chooses.
 
 use super::attempts::Attempts;
+use super::downloads;
 use super::engine::Engine;
 use super::follow::{Follower, Site};
 use crate::codec::v1::tree_digest;
@@ -14,7 +15,7 @@ use crate::strategy::{
     UpgradeStrategyManager,
 };
 use crate::vfs::Vfs;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 /// What a repository offers to this device.
 pub(super) struct Offered {
@@ -23,6 +24,8 @@ pub(super) struct Offered {
     pub(super) installed: Version,
     pub(super) site: Site,
     pub(super) trust: Stored,
+    /// Bytes of packages that earlier downloads left, by the paths of the packages.
+    pub(super) held: HashMap<String, u64>,
 }
 
 impl Follower<'_> {
@@ -47,7 +50,13 @@ impl Follower<'_> {
         let nobody_has =
             |release: &Release| self.wanted(release, site).addresses.iter().all(|address| self.carrier.lacks(address));
         usable.retain(|release| !nobody_has(release));
-        Ok((Offered { rules, usable, installed, site, trust: engine.stored_trust()? }, unusable))
+        let held = downloads::held(engine.vfs())?;
+        let held_of = |release: &Release| held.get(&self.wanted(release, site).name()).copied();
+        let held = match held.is_empty() {
+            true => HashMap::new(),
+            false => usable.iter().filter_map(|release| Some((release.path.clone(), held_of(release)?))).collect(),
+        };
+        Ok((Offered { rules, usable, installed, site, trust: engine.stored_trust()?, held }, unusable))
     }
 }
 
@@ -98,7 +107,7 @@ pub(super) type Decided = Result<(UpgradeStrategy, bool), StrategyError>;
 pub(super) fn decide(offered: &Offered, blocks: Option<(&str, u64)>) -> Decided {
     let Offered { rules, usable, installed, .. } = offered;
     let (rules, installed) = (rules.clone(), *installed);
-    let catalogue = |releases: &mut dyn Iterator<Item = &Release>| catalogue(releases, installed, blocks);
+    let catalogue = |releases: &mut dyn Iterator<Item = &Release>| catalogue(releases, offered, blocks);
     let back = rules.allow_downgrade && rules.target.is_none_or(|target| target < installed);
     let ahead = match rules.target {
         Some(target) if target < installed => None,
@@ -133,11 +142,12 @@ pub(super) fn decide(offered: &Offered, blocks: Option<(&str, u64)>) -> Decided 
 
 fn catalogue(
     releases: &mut dyn Iterator<Item = &Release>,
-    installed: Version,
+    Offered { installed, held, .. }: &Offered,
     blocks: Option<(&str, u64)>,
 ) -> Catalogue {
     let mut out = Catalogue::default();
     for release in releases {
+        let held = held.get(&release.path).copied().unwrap_or(0);
         out.releases.push(OfferedVersion { version: release.version, channels: Vec::new(), minimum: release.minimum });
         let offer = Offer {
             name: release.path.clone(),
@@ -152,12 +162,13 @@ fn catalogue(
             },
             tree: Some(release.target),
             architecture: release.architecture.clone(),
-            bytes: Some(release.bytes),
+            bytes: Some(release.bytes.saturating_sub(held)),
             space: release.space_bytes,
             apply_ms: release.space_bytes / limits::APPLY_BYTES_PER_MS,
         };
         if let Some((_, bytes)) = blocks.filter(|(path, _)| release.path == *path) {
-            out.offers.push(Offer { kind: OfferKind::Blocks(installed), bytes: Some(bytes), ..offer.clone() });
+            let bytes = Some(bytes.saturating_sub(held));
+            out.offers.push(Offer { kind: OfferKind::Blocks(*installed), bytes, ..offer.clone() });
         }
         out.offers.push(offer);
     }

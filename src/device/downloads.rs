@@ -9,7 +9,7 @@ use crate::fetch::{self, Carrier, Download, FetchError, Fetched, Files, Options,
 use crate::limits;
 use crate::model::{Digest, Hasher, PatchPackageInfo};
 use crate::vfs::{Access, OsFiles, OsVfs, Vfs};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -117,6 +117,15 @@ pub fn pending_downloads<V: Vfs>(vfs: &V) -> Result<Vec<Pending>, Error> {
     let mut out = Vec::new();
     for id in ids(vfs)? {
         out.extend(fetch::pending(vfs, &files(id))?);
+    }
+    Ok(out)
+}
+
+/// So many bytes of contents are here, by the names of their downloads.
+pub(super) fn held<V: Vfs>(vfs: &V) -> Result<BTreeMap<Id, u64>, Error> {
+    let mut out = BTreeMap::new();
+    for id in ids(vfs)? {
+        out.extend(fetch::pending(vfs, &files(id))?.map(|pending| (id, pending.done)));
     }
     Ok(out)
 }

@@ -1,8 +1,8 @@
 //! Several addresses of one repository: some dead, some busy, some with bytes that are not right.
 
-use super::follow::{full, with_repository};
+use super::follow::{full, object, with_repository};
 use super::noise;
-use super::server::{Asked, Server, send, serve};
+use super::server::{Asked, Server, send, serve, serve_up_to};
 use super::update::Place;
 use std::fs;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -82,4 +82,28 @@ fn who_sends_the_right_bytes_the_second_time_is_asked_for_that_block_only() {
     place.good(&["repo", "mirror", &server.url(""), "COPY"]);
     assert_eq!(of_package(&server), ["all", "bytes=1048576-2097151"]);
     place.good(&["repo", "verify", "COPY"]);
+}
+
+/// What an interrupted download has left was counted again, so that a device on a metered link never came to its end.
+#[test]
+fn what_is_here_of_a_package_does_not_count_for_max_bytes() {
+    let (place, length) = with_three_megabytes();
+    let (root, cut) = (place.path("REPO"), AtomicUsize::new(0));
+    let server = Server::start(move |asked, stream| {
+        let Ok(content) = fs::read(root.join(&asked.path[1..])) else {
+            return send(stream, "404 Not Found", &["Content-Length: 0"], b"");
+        };
+        let first = asked.path.contains("/1.1.0/") && cut.fetch_add(1, Ordering::Relaxed) < 2;
+        serve_up_to(asked, stream, &content, "\"t\"", if first { 2 << 20 } else { usize::MAX });
+    });
+    let url = server.url("");
+    let cut_off = ["--root", "dev", "update", "--from", &url, "--retries", "0"];
+    place.bad(&cut_off, 6, "source.unavailable");
+    let told = object(&place, &["--root", "dev", "check", "--from", &url]);
+    let left = told["bytes"].as_u64().unwrap();
+    assert!(left <= length - (2 << 20), "{left} of {length} are left");
+    let less = ["--root", "dev", "update", "--from", &url, "--max-bytes", &(left - 1).to_string()];
+    place.bad(&less, 5, "strategy.budget");
+    place.good(&["--root", "dev", "update", "--from", &url, "--max-bytes", &left.to_string()]);
+    place.assert_same("dev", "new");
 }
