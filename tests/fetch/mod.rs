@@ -7,6 +7,7 @@ mod follow;
 mod mirrors;
 mod misbehaviour;
 mod nginx;
+mod proxies;
 mod server;
 mod tuf_client;
 mod update;
