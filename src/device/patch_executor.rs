@@ -192,6 +192,23 @@ impl<V: Vfs> PatchExecutor<V> {
         staged.or_version(version.map(|version| version.to_string())).apply(&self.settings, observer)
     }
 
+    /// Verifies and applies a full package, as [`PatchProcessor::list_full`] lists it.
+    pub fn apply_full_observed(
+        &mut self,
+        info: &PatchPackageInfo,
+        observer: &dyn Observer,
+    ) -> Result<PatchReport, Error> {
+        observer.report(Progress { phase: Phase::Check, done: 0, total: 0 });
+        self.engine().require_idle()?;
+        let version = info.version.or(self.version);
+        self.refuse_downgrade(version)?;
+        let patch = self.processor.download_patch(info, observer)?;
+        let patch = self.processor.verify_patch_integrity(patch, observer)?;
+        let operations = self.processor.list_full(&patch, self.tree.engine(), observer)?;
+        let staged = self.processor.extract_patch(patch, &operations, self.tree.engine(), observer)?;
+        staged.or_version(version.map(|version| version.to_string())).apply(&self.settings, observer)
+    }
+
     fn refuse_downgrade(&mut self, to: Option<Version>) -> Result<(), Error> {
         let current = self.engine().current()?.version;
         match (to, current.parse::<Version>()) {

@@ -9,7 +9,7 @@ use super::{Engine, Report, Settings};
 use crate::error::{Code, Error};
 use crate::fetch::local_path;
 use crate::model::{Digest, Operations, PatchPackageInfo};
-use crate::package::legacy::{HashingReader, LegacyError, read_members, verify_bytes};
+use crate::package::legacy::{HashingReader, LegacyError, list_top, read_members, verify_bytes};
 use crate::trust::{Keyring, Signature, StreamVerifier};
 use crate::vfs::{OsFiles, RootId, Vfs};
 use std::fmt;
@@ -181,6 +181,23 @@ impl PatchProcessor {
             None => Err(Error::new(Code::Unsigned, "the package is not signed")),
             Some(bytes) => Ok(Some(StreamVerifier::new(&self.keyring, &Signature(bytes))?)),
         }
+    }
+
+    /// The operations of a full package, which nobody lists: everything at the top of a verified package replaces what is
+    /// in the tree under the same name, directories as a whole, and everything else stays.
+    pub fn list_full<V: Vfs>(
+        &self,
+        patch: &VerifiedPatch,
+        engine: &Engine<V>,
+        observer: &dyn Observer,
+    ) -> Result<Operations, Error> {
+        let limit = match self.unpacked_limit {
+            Some(limit) => limit,
+            None => engine.vfs().space(RootId::STATE)?.free_bytes,
+        };
+        let read = self.open(&patch.info.url)?;
+        let read = Metered { read, observer, phase: Phase::Verify, done: 0, total: patch.size };
+        Ok(list_top(read, limit)?.validate()?)
     }
 
     /// Stores the content of a verified package beside the tree of an engine, and compares the package with the

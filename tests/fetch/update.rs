@@ -5,6 +5,8 @@ use serde_json::{Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use surefoot::model::{Digest, PatchPackageInfo};
+use surefoot::trust::SecretKey;
 use tempfile::TempDir;
 
 /// Two versions of a tree, keys, and a device that has the first.
@@ -161,8 +163,47 @@ fn an_announced_version_that_the_full_package_does_not_make_is_refused() {
     place.good(&["build", "--full", "new", "--to", "1.5.0", "--key", "key", "--owner", "no", "-o", "full.sf"]);
     place.set_manifest(&json!({"version": "2.0.0", "packages": {"full": {"url": "full.sf"}}}));
     place.bad(&device("update", &[]), 1, "input.format");
-    fs::write(place.path("full.sf"), b"\x1f\x8b\x08 a tar.gz").unwrap();
-    place.bad(&device("update", &[]), 1, "input.format");
+    place.assert_same("dev", "old");
+}
+
+/// The full packages of such a service are archives, as its patches are: `check` said "full", and `update` refused them
+/// when they were here.
+#[test]
+fn a_full_package_that_is_an_archive_replaces_what_it_has_at_its_top() {
+    let place = Place::new();
+    place.write("old/more/stale", "a file that the package does not have");
+    place.device();
+    place.write("dev/of-the-user", "a file that nobody knows");
+    let tar = ["-czf", "full.tar.gz", "-C", "new", "."];
+    assert!(Command::new("tar").args(tar).current_dir(place.path(".")).status().unwrap().success());
+    let key = SecretKey::from_pem(&fs::read_to_string(place.path("key")).unwrap()).unwrap();
+    let bytes = fs::read(place.path("full.tar.gz")).unwrap();
+    let mut info = PatchPackageInfo { url: "full.tar.gz".into(), ..PatchPackageInfo::default() };
+    let offer = |info: &PatchPackageInfo| {
+        let full = json!({"url": info.url, "hash": info.hash, "signature": info.signature});
+        place.set_manifest(&json!({"version": "2.0.0", "packages": {"full": full}}));
+    };
+    offer(&info);
+    place.bad(&device("update", &[]), 3, "trust.unsigned");
+    info.set_signature(&key.sign(b"", b"another package").0);
+    offer(&info);
+    place.bad(&device("update", &["--again"]), 3, "trust.signature");
+    place.assert_same("dev/more", "old/more");
+    info.set_signature(&key.sign(b"", &bytes).0);
+    info.set_digest(Digest::of(&bytes));
+    offer(&info);
+    assert!(place.good(&device("check", &["--again"])).starts_with("full from 1.0.0 to 2.0.0"));
+    let told = place.good(&device("update", &["--again"]));
+    assert!(told.contains("1.0.0 -> 2.0.0"), "{told}");
+    place.assert_same("dev/more", "new/more");
+    let text = |path: &str| fs::read_to_string(place.path(path)).unwrap();
+    assert_eq!(text("dev/app"), text("new/app"));
+    assert_eq!(
+        (text("dev/gone").as_str(), text("dev/of-the-user").as_str()),
+        ("a file that goes", "a file that nobody knows")
+    );
+    place.good(&["--root", "dev", "rollback"]);
+    fs::remove_file(place.path("dev/of-the-user")).unwrap();
     place.assert_same("dev", "old");
 }
 

@@ -16,12 +16,22 @@ use std::path::Path;
 pub(super) fn run(asked: &Apply, entry: &Path, managed: &Managed, output: &Output) -> Result<(), Error> {
     let mut info = PatchPackageInfo::from_json(&read_small(entry)?)?;
     info.url = address(&asked.package)?;
-    apply_patch(info, &asked.how, managed, output)
+    apply_archive(info, Holds::Operations, &asked.how, managed, output)
 }
 
-/// Applies a package that is on the disk.
-pub(super) fn apply_patch(
+/// What a tar.gz package holds.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Holds {
+    /// What its operations list.
+    Operations,
+    /// All that is in it: a full package.
+    Everything,
+}
+
+/// Applies a tar.gz package that is on the disk.
+pub(super) fn apply_archive(
     mut info: PatchPackageInfo,
+    holds: Holds,
     how: &Applying,
     managed: &Managed,
     output: &Output,
@@ -41,7 +51,10 @@ pub(super) fn apply_patch(
     executor.allow_unsigned(how.allow_unsigned).allow_downgrade(how.allow_downgrade).set_settings(how.settings());
     let operations = std::mem::take(&mut info.operations);
     let meter = Meter::new(output);
-    let report: PatchReport = executor.apply_patch_observed(&info, &operations, &meter)?;
+    let report: PatchReport = match holds {
+        Holds::Operations => executor.apply_patch_observed(&info, &operations, &meter)?,
+        Holds::Everything => executor.apply_full_observed(&info, &meter)?,
+    };
     drop(meter);
     tell(&report.report, output);
     for warning in &report.warnings {

@@ -1,7 +1,7 @@
 //! `update`: asks, chooses, fetches, verifies, applies.
 
 use super::apply::{believe, keyring, refuse_trial, tell};
-use super::apply_entry::{address, apply_patch};
+use super::apply_entry::{Holds, address, apply_archive};
 use crate::cli::args::{Applying, Global, ManifestKind, Update};
 use crate::cli::files::{open_package, starts_with};
 use crate::cli::following;
@@ -61,9 +61,9 @@ pub(super) fn run(asked: &Update, global: &Global, output: &Output) -> Result<()
         let info = PatchPackageInfo { url: address(&path)?, version: Some(decision.manifest.version), ..info };
         attempts.note(&vfs, decision.manifest.version)?;
         if decision.strategy.way == Way::Full {
-            apply_full(&info, &path, &asked.how, &managed, output)
+            apply_full(info, &path, &asked.how, &managed, output)
         } else {
-            apply_patch(info, &asked.how, &managed, output)
+            apply_archive(info, Holds::Operations, &asked.how, &managed, output)
         }
         .inspect_err(|error| attempts.judge(&vfs, decision.manifest.version, error))
     });
@@ -138,17 +138,16 @@ fn chosen(decision: &Decision, architecture: &str) -> Result<Option<PatchPackage
     }
 }
 
-/// Applies a full package: one of surefoot's own, which says for itself what it holds.
+/// Applies a full package: one of surefoot's own, which says for itself what it holds, or a tar.gz.
 fn apply_full(
-    info: &PatchPackageInfo,
+    info: PatchPackageInfo,
     path: &Path,
     how: &Applying,
     managed: &Managed,
     output: &Output,
 ) -> Result<(), Error> {
     if starts_with(path, GZIP)? {
-        let message = "the full package is a tar.gz, and nothing says which paths of the tree that replaces";
-        return Err(Error::new(Code::Format, message));
+        return apply_archive(info, Holds::Everything, how, managed, output);
     }
     let meter = Meter::new(output);
     let mut engine = settled(managed, output, &meter)?;
@@ -156,7 +155,7 @@ fn apply_full(
     // The signature in the manifest is one over the file; it is not asked for where the package carries its own.
     let unsigned = how.allow_unsigned || info.signature_bytes()?.is_none();
     let processor = PatchProcessor::new(keyring.clone()).allow_unsigned(unsigned);
-    let downloaded = processor.download_patch(info, &meter)?;
+    let downloaded = processor.download_patch(&info, &meter)?;
     drop(processor.verify_patch_integrity(downloaded, &meter)?);
     let package = believe(Package::open(open_package(path)?)?, &keyring, how.allow_unsigned)?;
     let made = package.promise().head().to.clone();

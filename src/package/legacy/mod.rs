@@ -14,7 +14,7 @@ mod structure;
 mod tests;
 mod writer;
 
-pub use reader::{Member, MemberKind, read_members};
+pub use reader::{Member, MemberKind, list_top, read_members};
 pub use writer::LegacyWriter;
 
 use crate::limits;

@@ -4,7 +4,8 @@ use super::blocks::{Blocks, damaged, padding};
 use super::structure::{Seen, Structure};
 use super::{IMPLIED_MODE, LegacyError, MODE};
 use crate::limits;
-use crate::model::{Operations, TreePath};
+use crate::model::{Operations, PatchOperations, TreePath};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{self, Read};
 use tar::Header;
@@ -81,6 +82,46 @@ pub fn read_members<E: From<LegacyError>>(
         take(Member { path, mode: IMPLIED_MODE, kind: MemberKind::Directory })?;
     }
     Ok(())
+}
+
+/// The operations of an archive that nobody lists operations for: everything at its top replaces what is there under the
+/// same name, and everything else stays. It is read to its end.
+pub fn list_top(read: impl Read, limit: u64) -> Result<PatchOperations, LegacyError> {
+    let mut blocks = Blocks::new(read, limit);
+    let mut top: BTreeMap<TreePath, Seen> = BTreeMap::new();
+    while let Some(Raw { name, size, kind, .. }) = next(&mut blocks)? {
+        let path = tree_path(&name, kind)?;
+        if let Some(first) = path.components().next() {
+            let first = TreePath::parse(first).map_err(LegacyError::Path)?;
+            let kind = if first == path { kind } else { Seen::Directory };
+            if kind == Seen::Symlink {
+                return Err(LegacyError::Unsupported { path: shown(&name), what: "a symbolic link at its top" });
+            }
+            top.insert(first, kind);
+            if top.len() > limits::OPERATIONS {
+                return Err(LegacyError::TooMany);
+            }
+        }
+        if kind == Seen::File {
+            blocks.check_size(size)?;
+            blocks.skip(size)?;
+            blocks.skip(padding(size))?;
+        }
+    }
+    let mut operations = PatchOperations::default();
+    for (path, kind) in &top {
+        let list = match kind {
+            Seen::File => &mut operations.replace.files,
+            _ => &mut operations.replace.directories,
+        };
+        list.push(text(path)?);
+    }
+    Ok(operations)
+}
+
+fn text(path: &TreePath) -> Result<String, LegacyError> {
+    let not_text = || damaged(format!("the name {path} at its top is not text"));
+    std::str::from_utf8(path.as_bytes()).map(str::to_owned).map_err(|_| not_text())
 }
 
 /// A member as the archive describes it.
