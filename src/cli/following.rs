@@ -70,6 +70,7 @@ pub(super) fn tell(look: &Look, output: &Output) {
             Notice::Expired { file, .. } => ("expired", Some(file.as_str())),
             Notice::NoClock { file } => ("no-clock", Some(file.as_str())),
             Notice::ClockBehind { .. } => ("clock-behind", None),
+            Notice::PassedOver { .. } => ("passed-over", None),
         };
         output.item("notice", &Told { notice: kind, file, message: notice.to_string() });
         output.message(format_args!("warning: {notice}"));

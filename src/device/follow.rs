@@ -237,6 +237,7 @@ impl Follower<'_> {
         let mut addresses: Vec<String> = self.addresses.iter().map(|address| fetch::below(address, &path)).collect();
         let first = site.answered.min(addresses.len());
         addresses.rotate_left(first);
+        // 5.7.3: no more bytes than the metadata says, and with the digest that it says.
         Wanted {
             addresses,
             size: Some(release.bytes),

@@ -5,7 +5,7 @@
 //! one, from another mirror, may follow. Whatever is lost on the way, power included, a new client over what was kept
 //! goes on from there: every step leaves something that can be believed.
 
-use super::delegation::{Loaded, Search, search, unloaded};
+use super::delegation::{Loaded, Search, not_asked, not_loaded, search, unloaded};
 use super::metadata::{Body, FileInfo, Key, Role, Root, Snapshot, Target, Targets, Timestamp};
 use super::policy::{Clock, Notice, OfflinePolicy};
 use super::release::Release;
@@ -161,6 +161,7 @@ impl Client {
             }
             match self.phase.clone() {
                 Phase::Anchor(version) => return Ok(fetch_root(version)),
+                // 5.3.1: the next root may be signed by other keys altogether, so one leads to the next.
                 Phase::Root(_) => return Ok(fetch_root(self.next_root()?)),
                 // 5.4.1: download the timestamp metadata, up to a fixed number of bytes.
                 Phase::Timestamp => {
@@ -186,7 +187,10 @@ impl Client {
                 }
                 Phase::Ready => match self.needed() {
                     Some((delegator, name)) => self.phase = Phase::Targets(delegator, name),
-                    None => return Ok(Step::Done),
+                    None => {
+                        self.note_passed_over();
+                        return Ok(Step::Done);
+                    }
                 },
             }
         }
@@ -223,6 +227,7 @@ impl Client {
     /// The target at a path, if the metadata that is loaded has it.
     pub fn found(&self, path: &str) -> Option<Found<'_>> {
         let consistent = self.root.as_ref()?.consistent_snapshot;
+        // 5.7.1: what is wanted is looked up in its targets metadata. 5.7.2: if that has nothing about it, there is none.
         match search(&self.targets, path) {
             Search::Found((_, role), target) => Some(Found { role, target, consistent }),
             Search::Missing | Search::Needs(..) => None,
@@ -582,6 +587,21 @@ impl Client {
                 Search::Needs(delegator, name) => Some((delegator, name)),
                 Search::Found(..) | Search::Missing => None,
             },
+        }
+    }
+
+    /// Says that there were more roles than are visited.
+    fn note_passed_over(&mut self) {
+        let more = match &self.wanted {
+            Wanted::Nothing => None,
+            Wanted::Everything => not_loaded(&self.targets),
+            Wanted::Path(path) => not_asked(&self.targets, path),
+        };
+        if let Some((_, role)) = more {
+            let notice = Notice::PassedOver { role };
+            if !self.notices.contains(&notice) {
+                self.notices.push(notice);
+            }
         }
     }
 

@@ -26,7 +26,19 @@ pub(super) enum Search<'a> {
 
 /// Looks for a path, in the order of trust.
 pub(super) fn search<'a>(loaded: &'a Loaded, path: &str) -> Search<'a> {
-    let mut open = Open::new(limits::DELEGATIONS);
+    search_within(loaded, path, limits::DELEGATIONS)
+}
+
+/// The role that would be asked about a path if one more could be.
+pub(super) fn not_asked(loaded: &Loaded, path: &str) -> Option<Edge> {
+    match search_within(loaded, path, limits::DELEGATIONS + 1) {
+        Search::Needs(delegator, name) => Some((delegator, name)),
+        Search::Found(..) | Search::Missing => None,
+    }
+}
+
+fn search_within<'a>(loaded: &'a Loaded, path: &str, most: usize) -> Search<'a> {
+    let mut open = Open::new(most);
     // 5.6.7: pre-order, depth first, beginning with the targets role at the top.
     while let Some(trail) = open.next() {
         let edge = edge_of(&trail);
@@ -44,7 +56,16 @@ pub(super) fn search<'a>(loaded: &'a Loaded, path: &str) -> Search<'a> {
 
 /// A delegation of loaded metadata that is not loaded itself, if there is one; only so many roles are.
 pub(super) fn unloaded(loaded: &Loaded) -> Option<Edge> {
-    let mut open = Open::new(limits::DELEGATIONS);
+    unloaded_within(loaded, limits::DELEGATIONS)
+}
+
+/// The role that would be loaded if one more could be.
+pub(super) fn not_loaded(loaded: &Loaded) -> Option<Edge> {
+    unloaded_within(loaded, limits::DELEGATIONS + 1)
+}
+
+fn unloaded_within(loaded: &Loaded, most: usize) -> Option<Edge> {
+    let mut open = Open::new(most);
     while let Some(trail) = open.next() {
         let edge = edge_of(&trail);
         let Some(targets) = loaded.get(&edge) else { return Some(edge) };

@@ -56,6 +56,11 @@ pub enum Notice {
         /// When the timestamp was signed.
         signed: Moment,
     },
+    /// More roles are delegated to than are visited: what this one says, and those after it, is not known.
+    PassedOver {
+        /// Which role.
+        role: String,
+    },
 }
 
 impl OfflinePolicy {
@@ -126,6 +131,10 @@ impl fmt::Display for Notice {
             }
             Self::ClockBehind { clock, signed } => {
                 write!(f, "the clock shows {clock}, but the repository was signed at {signed}, which is taken instead")
+            }
+            Self::PassedOver { role } => {
+                let most = limits::DELEGATIONS;
+                write!(f, "more than {most} roles are delegated to: {role} and those after it are passed over")
             }
         }
     }

@@ -415,9 +415,32 @@ fn a_delegated_role_counts_with_the_keys_it_was_given_and_for_no_more_than_so_ma
     }
     publisher.release_next();
     let mut device = publisher.device();
-    device.look_for(&publisher.files, Some("nowhere")).unwrap();
+    let client = device.look_for(&publisher.files, Some("nowhere")).unwrap();
     assert_eq!(device.asked.len(), 4 + surefoot::limits::DELEGATIONS);
-    publisher.device().look(&publisher.files).unwrap();
+    // Those that are passed over once were so in silence.
+    let notice = [Notice::PassedOver { role: "role32".into() }];
+    assert_eq!(client.notices(), notice);
+    assert_eq!(publisher.device().look(&publisher.files).unwrap().notices(), notice);
+    let few = publisher.device().look_for(&publisher.files, Some("any/1.0.0/full.sf")).unwrap();
+    assert_eq!(few.notices(), [], "it was found before");
+}
+
+/// Whoever compares the client with the specification finds each step of its workflow by its number.
+#[test]
+fn every_step_of_the_workflow_names_its_section() {
+    let files = ["repository/client.rs", "repository/delegation.rs", "repository/policy.rs", "device/follow.rs"];
+    let read = |file| std::fs::read_to_string(format!("{}/src/{file}", env!("CARGO_MANIFEST_DIR"))).unwrap();
+    let text: String = files.into_iter().map(read).collect();
+    let steps = [("5.3", 12), ("5.4", 5), ("5.5", 7), ("5.6", 7), ("5.7", 3)];
+    let numbered =
+        steps.into_iter().flat_map(|(section, last)| (1..=last).map(move |step| format!("{section}.{step}")));
+    let deeper = ["5.1", "5.2", "5.4.3.1", "5.4.3.2", "5.6.7.1", "5.6.7.2"].map(str::to_owned);
+    let names = |section: &String| {
+        text.match_indices(section.as_str())
+            .any(|(at, _)| !text[at + section.len()..].starts_with(|c: char| c.is_ascii_digit()))
+    };
+    let missing: Vec<String> = numbered.chain(deeper).filter(|section| !names(section)).collect();
+    assert_eq!(missing, [""; 0]);
 }
 
 /// Two roles `a` and `b`, who delegate to one name `team`, for paths of their own and with keys of their own.
