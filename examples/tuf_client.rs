@@ -68,8 +68,14 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
     let command: Vec<&str> = arguments.command.iter().map(String::as_str).collect();
     match command[..] {
         ["init", root] => {
+            let root = fs::read(root)?;
+            // Asks whether it is one.
+            let stored = Stored([("root".to_owned(), root.clone())].into());
+            Client::new(stored, Anchor::Stored, clock()?, OfflinePolicy::Strict)?;
             fs::create_dir_all(&arguments.metadata)?;
-            Ok(fs::copy(root, arguments.metadata.join(stored_name("root"))).map(|_| ())?)
+            let new = arguments.metadata.join("new");
+            fs::write(&new, root)?;
+            Ok(fs::rename(new, arguments.metadata.join(stored_name("root")))?)
         }
         ["refresh"] => refresh(arguments).map(|_| ()),
         ["download"] => {
@@ -81,11 +87,14 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
 }
 
 fn refresh(arguments: &Arguments) -> Result<Client, Failure> {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_secs();
-    let clock = Clock::Now(Moment::from_seconds(i64::try_from(now)?));
-    let mut client = Client::new(stored(&arguments.metadata)?, Anchor::Stored, clock, OfflinePolicy::Strict)?;
+    let mut client = Client::new(stored(&arguments.metadata)?, Anchor::Stored, clock()?, OfflinePolicy::Strict)?;
     go_on(arguments, &mut client)?;
     Ok(client)
+}
+
+fn clock() -> Result<Clock, Failure> {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_secs();
+    Ok(Clock::Now(Moment::from_seconds(i64::try_from(now)?)))
 }
 
 fn stored(folder: &Path) -> Result<Stored, Failure> {

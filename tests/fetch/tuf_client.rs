@@ -42,6 +42,11 @@ fn the_client_under_test_protocol_is_spoken() {
     let name = "any/1.0.0/full.sf";
     let download = ["--target-base-url", &targets, "--target-dir", &got, "--target-name", name];
     assert_eq!(client(&["--metadata-dir", &kept, "init", &at("no such root")]), 1);
+    // Any file once was copied.
+    for no_root in ["key.pub", "REPO/metadata/timestamp.json", "REPO/metadata/1.targets.json"] {
+        assert_eq!(client(&["--metadata-dir", &kept, "init", &at(no_root)]), 1, "{no_root}");
+    }
+    assert!(!place.path("kept/root.json").exists());
     assert_eq!(client(&["--metadata-dir", &kept, "init", &at("REPO/metadata/1.root.json")]), 0);
     assert_eq!(look(&["refresh"]), 0);
     let names = || {
