@@ -98,7 +98,7 @@ impl<V: Vfs> Download<'_, V> {
             block: BlockDigest::default(),
             received: 0,
             synced: self.pace.now(),
-            started: self.pace.now(),
+            paced: (self.pace.now(), 0),
             jitter: u64::from_le_bytes([
                 random[0], random[1], random[2], random[3], random[4], random[5], random[6], random[7],
             ]),
@@ -126,7 +126,8 @@ struct Run<'a, V: Vfs> {
     block: BlockDigest,
     received: u64,
     synced: Duration,
-    started: Duration,
+    /// When the last request began, and what had come before it: only so many bytes may come since.
+    paced: (Duration, u64),
     jitter: u64,
     /// There is room for all of it.
     roomy: bool,
@@ -200,6 +201,8 @@ impl<V: Vfs> Run<'_, V> {
         self.stop_if_asked()?;
         let address = self.resume.wanted().addresses[ask.address].clone();
         let request = Request { address, range: ask.range, if_range: ask.if_range.clone() };
+        // What was not fetched while nobody answered is not made up for.
+        self.paced = (self.download.pace.now(), self.received);
         let mut response = self.download.carrier.get(&request)?;
         if self.resume.head(&response.head)? {
             self.part.begin(&self.resume)?;
@@ -313,10 +316,10 @@ impl<V: Vfs> Run<'_, V> {
             self.synced = now;
         }
         if let Some(limit) = options.bytes_per_second.filter(|limit| *limit > 0) {
-            let due = Duration::from_nanos(
-                u64::try_from(u128::from(self.received) * 1_000_000_000 / u128::from(limit)).unwrap_or(u64::MAX),
-            );
-            let early = (self.started + due).saturating_sub(now);
+            let (since, before) = self.paced;
+            let due = u128::from(self.received - before) * 1_000_000_000 / u128::from(limit);
+            let due = Duration::from_nanos(u64::try_from(due).unwrap_or(u64::MAX));
+            let early = since.saturating_add(due).saturating_sub(now);
             self.wait(early);
         }
         Ok(())

@@ -1,11 +1,14 @@
 //! Several addresses of one repository: some dead, some busy, some with bytes that are not right.
 
 use super::follow::{full, object, with_repository};
-use super::noise;
 use super::server::{Asked, Server, send, serve, serve_up_to};
 use super::update::Place;
+use super::{PIECE, Site, files, noise};
 use std::fs;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+use surefoot::fetch::{Body, Carrier, Download, Failure, Head, Options, Pace, Patience, Request, Response, Wanted};
 use surefoot::publish::Publisher;
 use surefoot::vfs::OsVfs;
 
@@ -106,4 +109,56 @@ fn what_is_here_of_a_package_does_not_count_for_max_bytes() {
     place.bad(&less, 5, "strategy.budget");
     place.good(&["--root", "dev", "update", "--from", &url, "--max-bytes", &left.to_string()]);
     place.assert_same("dev", "new");
+}
+
+/// Time that passes only while somebody waits.
+#[derive(Default)]
+struct Waiting(Mutex<Vec<Duration>>);
+
+impl Pace for Waiting {
+    fn now(&self) -> Duration {
+        self.0.lock().unwrap().iter().sum()
+    }
+
+    fn wait(&self, pause: Duration, _: &dyn Fn() -> bool) {
+        self.0.lock().unwrap().push(pause);
+    }
+}
+
+/// Fails once, and then gives so many pieces.
+struct Second(AtomicUsize, usize);
+
+struct Pieces(usize, Vec<u8>);
+
+impl Body for Pieces {
+    fn chunk(&mut self) -> Result<Option<&[u8]>, Failure> {
+        let more = self.0.checked_sub(1);
+        self.0 = more.unwrap_or(0);
+        Ok(more.map(|_| &self.1[..]))
+    }
+}
+
+impl Carrier for Second {
+    fn get(&self, _: &Request) -> Result<Response, Failure> {
+        if self.0.fetch_add(1, Ordering::Relaxed) == 0 {
+            return Err(Failure::Connection("refused".into()));
+        }
+        let head = Head { status: 200, ..Head::default() };
+        Ok(Response { head, body: Box::new(Pieces(self.1, vec![0; PIECE])) })
+    }
+}
+
+/// While nobody answered the time went on, and what could have come in it was fetched at once.
+#[test]
+fn what_was_not_fetched_during_a_pause_is_not_made_up_for() {
+    let (site, waiting) = (Site::new(), Waiting::default());
+    let patience = Patience { pause: Duration::from_secs(100), ..Patience::default() };
+    let options = Options { patience, bytes_per_second: Some(PIECE as u64), ..Options::default() };
+    let (files, carrier) = (files(), Second(AtomicUsize::new(0), 10));
+    let download =
+        Download { vfs: &site.vfs, files: &files, carrier: &carrier, pace: &waiting, options: &options, watch: &() };
+    assert_eq!(download.run(&Wanted::at("somewhere")).unwrap().size, 10 * PIECE as u64);
+    let waits = waiting.0.into_inner().unwrap();
+    assert!(waits[0] >= Duration::from_secs(25), "{waits:?}");
+    assert_eq!(waits[1..].iter().sum::<Duration>(), Duration::from_secs(10), "{waits:?}");
 }
