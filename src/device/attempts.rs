@@ -36,7 +36,17 @@ impl Attempts {
     ///
     /// The error is the one that matters, so that this fails is only told to the log.
     pub fn judge<V: Vfs>(&mut self, vfs: &V, version: Version, error: &Error) {
-        if Self::counts(error) || error.advice() == Advice::Undecided {
+        self.judge_by(vfs, version, error, Self::counts(error));
+    }
+
+    /// The same where nobody has signed what is said about the version: whoever can answer in the place of its publisher
+    /// can say anything, and must not make a device give it up. Only what was applied and is taken back counts.
+    pub fn judge_announced<V: Vfs>(&mut self, vfs: &V, version: Version, error: &Error) {
+        self.judge_by(vfs, version, error, error.advice() == Advice::RolledBack);
+    }
+
+    fn judge_by<V: Vfs>(&mut self, vfs: &V, version: Version, error: &Error, counts: bool) {
+        if counts || error.advice() == Advice::Undecided {
             return;
         }
         let count = self.0.get(&version).copied().unwrap_or(0);

@@ -1,6 +1,8 @@
 //! The command line following a service manifest.
 
 use super::server::{Server, send, serve};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -187,13 +189,13 @@ fn a_full_package_that_is_an_archive_replaces_what_it_has_at_its_top() {
     place.bad(&device("update", &[]), 3, "trust.unsigned");
     info.set_signature(&key.sign(b"", b"another package").0);
     offer(&info);
-    place.bad(&device("update", &["--again"]), 3, "trust.signature");
+    place.bad(&device("update", &[]), 3, "trust.signature");
     place.assert_same("dev/more", "old/more");
     info.set_signature(&key.sign(b"", &bytes).0);
     info.set_digest(Digest::of(&bytes));
     offer(&info);
-    assert!(place.good(&device("check", &["--again"])).starts_with("full from 1.0.0 to 2.0.0"));
-    let told = place.good(&device("update", &["--again"]));
+    assert!(place.good(&device("check", &[])).starts_with("full from 1.0.0 to 2.0.0"));
+    let told = place.good(&device("update", &[]));
     assert!(told.contains("1.0.0 -> 2.0.0"), "{told}");
     place.assert_same("dev/more", "new/more");
     let text = |path: &str| fs::read_to_string(place.path(path)).unwrap();
@@ -208,26 +210,49 @@ fn a_full_package_that_is_an_archive_replaces_what_it_has_at_its_top() {
 }
 
 #[test]
-fn a_version_that_fails_is_not_tried_for_ever() {
+fn a_version_that_does_not_stay_is_not_tried_for_ever() {
     let place = Place::new();
-    let mut manifest = place.manifest("1.0.0.1");
-    // Signed by nobody: each try ends when the package is verified.
-    for name in ["x86_64", "aarch64"] {
-        manifest["patch"][name]["signature"] = Value::Null;
-    }
-    place.set_manifest(&manifest);
+    place.manifest("1.0.0.1");
     for _ in 0..3 {
-        place.bad(&device("update", &[]), 3, "trust.unsigned");
+        place.good(&device("update", &["--trial"]));
+        place.good(&["--root", "dev", "rollback"]);
     }
     let told = place.good(&device("update", &[]));
     assert!(told.contains("1.0.0.1 is passed over: it was tried 3 times"), "{told}");
-    place.bad(&device("update", &["--again"]), 3, "trust.unsigned");
+    place.good(&device("update", &["--again", "--trial"]));
+    place.good(&["--root", "dev", "rollback"]);
     let told = place.good(&device("check", &["--again", "--hold", "1.0.0.1"]));
     assert!(told.contains("it is held"), "{told}");
     place.manifest("1.0.0.2");
     place.good(&device("update", &[]));
     place.assert_same("dev", "new");
     assert!(!place.path("dev/.surefoot/attempts").exists());
+}
+
+/// Nobody signs such a manifest: whoever could answer three times in the place of the service once had a version given
+/// up for good.
+#[test]
+fn what_somebody_announces_in_the_place_of_the_service_gives_no_version_up() {
+    let place = Place::new();
+    let good = place.manifest("1.0.0.1");
+    let spoiled = |change: &dyn Fn(&mut Value)| {
+        let mut manifest = good.clone();
+        ["x86_64", "aarch64"].iter().for_each(|name| change(&mut manifest["patch"][name]));
+        place.set_manifest(&manifest);
+    };
+    let another = STANDARD.encode([7; 64]);
+    for _ in 0..3 {
+        spoiled(&|entry| entry["signature"] = Value::Null);
+        place.bad(&device("update", &[]), 3, "trust.unsigned");
+        spoiled(&|entry| entry["signature"] = json!(another));
+        place.bad(&device("update", &[]), 3, "trust.signature");
+        spoiled(&|entry| entry["operations"]["replace"]["files"] = json!(["app", "more/file", "no such file"]));
+        place.bad(&device("update", &[]), 3, "package.partial");
+    }
+    assert!(!place.path("dev/.surefoot/attempts").exists());
+    place.set_manifest(&good);
+    place.good(&device("update", &[]));
+    place.assert_same("dev", "new");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use crate::cli::output::Output;
 use crate::cli::progress::Meter;
 use crate::cli::service::{self, Decision};
 use crate::device::{Attempts, Downloads, Engine, PatchProcessor};
-use crate::error::{Code, Error};
+use crate::error::{Advice, Code, Error};
 use crate::fetch::{Carriers, Wanted};
 use crate::model::PatchPackageInfo;
 use crate::package::Package;
@@ -65,8 +65,14 @@ pub(super) fn run(asked: &Update, global: &Global, output: &Output) -> Result<()
         } else {
             apply_archive(info, Holds::Operations, &asked.how, &managed, output)
         }
-        .inspect_err(|error| attempts.judge(&vfs, decision.manifest.version, error))
+        .inspect_err(|error| attempts.judge_announced(&vfs, decision.manifest.version, error))
     });
+    if let (Err(error), None) = (&done, wanted.digest)
+        && error.advice() == Advice::Distrust
+    {
+        // Nothing says that it would be another one if it was fetched again, and nothing that it would not.
+        downloads.keep_only(&[])?;
+    }
     if done.is_ok() {
         // From here on a failure costs some space, and nothing else.
         downloads.keep_only(&[])?;
