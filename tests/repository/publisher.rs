@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::io::{Cursor, Read};
 use surefoot::Error;
 use surefoot::crashtest::Explorer;
+use surefoot::fetch::{Carrier, Failure, Request, Response};
 use surefoot::model::{Digest, Policy, Version};
 use surefoot::package::{Level, Package};
 use surefoot::publish::*;
@@ -421,4 +422,41 @@ fn a_mirror_is_a_copy_that_is_never_led_astray() {
     let source = Source { address: "", carrier: &carrier, options: options() };
     let expired = mirror(&source, SimVfs::new(), None, Clock::Now(now().plus_days(31)), OfflinePolicy::Strict);
     assert_eq!(expired.unwrap_err().code().as_str(), "trust.expired");
+}
+
+/// The publisher takes a package out, and collects garbage, right before it is asked for.
+struct TakesOut(SimVfs);
+
+impl Carrier for TakesOut {
+    fn get(&self, request: &Request) -> Result<Response, Failure> {
+        if request.address.contains("/1.0.1/") && self.0.exists(&request.address) {
+            let mut publisher = Publisher::open(self.0.clone()).unwrap();
+            publisher.remove(&[Version::new(1, 0, 1)]).unwrap();
+            publisher.commit(&[&key(1)], now()).unwrap();
+            publisher.collect_garbage(0).unwrap();
+        }
+        Served(self.0.clone()).get(request)
+    }
+}
+
+/// A mirror over HTTP takes no lock: it failed when its publisher collected garbage meanwhile.
+#[test]
+fn a_mirror_looks_once_more_when_a_package_is_gone_since_its_look() {
+    let (repository, copy) = (repository(), SimVfs::new());
+    let mut publisher = Publisher::open(repository.clone()).unwrap();
+    add(&mut publisher, &package("1.0.1", "two", None)).unwrap();
+    publisher.commit(&[&key(1)], now()).unwrap();
+    drop(publisher);
+    let bring = |carrier: &dyn Carrier, copy: &SimVfs| {
+        let source = Source { address: "", carrier, options: options() };
+        mirror(&source, copy.clone(), None, Clock::Now(now()), OfflinePolicy::Strict)
+    };
+    assert_eq!(bring(&TakesOut(repository.clone()), &copy).unwrap(), 1);
+    assert_eq!(seen(&copy), seen(&repository));
+    assert_eq!(verify_repository(&copy, None).unwrap().problems, []);
+    // Where nothing newer says that it is gone it is missing.
+    let path = repository.snapshot().paths().into_iter().find(|path| path.ends_with("full.sf")).unwrap();
+    repository.remove_all(&path);
+    let refused = bring(&Served(repository), &SimVfs::new()).unwrap_err();
+    assert_eq!(refused.code().as_str(), "repository.missing");
 }

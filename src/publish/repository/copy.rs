@@ -157,7 +157,8 @@ pub fn mirror<W: Vfs>(
     let lock = lock(&copy)?;
     let known = Known::read(&copy)?;
     let first_copy = known.is_none();
-    let Seen { client, roots, late, chain, timestamp, targets } = source.see(known, root, clock, policy)?;
+    let mut seen = source.see(known, root, clock, policy)?;
+    let Seen { client, .. } = &seen;
     let missing = || Error::new(Code::Internal, "a look that is complete lacks metadata");
     let writer = Publisher {
         root: client.root().ok_or_else(missing)?.clone(),
@@ -176,17 +177,19 @@ pub fn mirror<W: Vfs>(
     writer.ensure_directories(&place(METADATA_DIRECTORY)?)?;
     writer.ensure_directories(&place(TARGETS_DIRECTORY)?)?;
     let mut copied = 0;
-    for (path, target) in &targets {
-        let at = blob_place(path, target)?;
-        if writer.holds(&at, target.length, target.digest())? {
-            continue;
+    if let Err(error) = writer.fetch_all(source, &seen.targets, &mut copied) {
+        // Its publisher may have taken it out, and collected garbage, since the look: then something newer says so.
+        if error.code() != Code::RepositoryMissing {
+            return Err(error);
         }
-        if let Some(parent) = at.path.parent() {
-            writer.ensure_directories(&Place { root: at.root, path: parent })?;
+        let newer = source.see(Known::read(&writer.vfs)?, root, clock, policy)?;
+        if newer.timestamp == seen.timestamp {
+            return Err(error);
         }
-        writer.fetch(source, &source.blob(path, target)?.1, &at)?;
-        copied += 1;
+        writer.fetch_all(source, &newer.targets, &mut copied)?;
+        seen = newer;
     }
+    let Seen { roots, late, chain, timestamp, .. } = seen;
     writer.vfs.sync_all()?;
     if first_copy {
         writer.remove_roots_after(roots.len() as u64)?;
@@ -231,6 +234,27 @@ impl<V: Vfs> Publisher<V> {
             if version.is_some_and(|version| version > last) {
                 self.vfs.remove_file(&at)?;
             }
+        }
+        Ok(())
+    }
+
+    /// Fetches the packages that are not here yet, and counts them.
+    fn fetch_all(
+        &self,
+        source: &Source<'_>,
+        targets: &BTreeMap<String, Target>,
+        copied: &mut usize,
+    ) -> Result<(), Error> {
+        for (path, target) in targets {
+            let at = blob_place(path, target)?;
+            if self.holds(&at, target.length, target.digest())? {
+                continue;
+            }
+            if let Some(parent) = at.path.parent() {
+                self.ensure_directories(&Place { root: at.root, path: parent })?;
+            }
+            self.fetch(source, &source.blob(path, target)?.1, &at)?;
+            *copied += 1;
         }
         Ok(())
     }
