@@ -26,7 +26,7 @@ use surefoot_fuzz::container::{CODED, CONTENTS, RAW};
 use surefoot_fuzz::journal::{BARRIER, SOUND, chunk};
 use surefoot_fuzz::repository::{first_root, online_key};
 use surefoot_fuzz::transaction::{check, random};
-use surefoot_fuzz::{archive, container, patch};
+use surefoot_fuzz::{archive, container, patch, state};
 
 fn main() {
     journals();
@@ -40,6 +40,7 @@ fn main() {
     repositories();
     downloads();
     bundles();
+    states();
     let random: Vec<u8> = Dice(3).bytes(200);
     save("frame", "random", &random);
     save("frame", "zeros", &[0; 100]);
@@ -135,6 +136,47 @@ fn downloads() {
         dialogue.extend([255; 20]);
         save("download", name, &dialogue);
     }
+}
+
+/// What an engine writes, each file under its number.
+fn states() {
+    for (number, name) in state::FILES.iter().enumerate() {
+        let bytes = state::template().bytes(number);
+        let name = name.replace(['/', '<', '>'], "_");
+        let input = |kind: usize, bytes: &[u8]| [&[kind as u8], bytes].concat();
+        // The bytes of a download are long, and those of the journal are chunks.
+        match name.as_str() {
+            "downloads__id_.part" => save("state_directory", &name, &input(number, &bytes[..3000])),
+            "journal" => {
+                let frames: Vec<u8> = records()
+                    .iter()
+                    .zip(2_u8..)
+                    .flat_map(|(record, at)| chunk(SOUND | at, &codec::encode(record)))
+                    .collect();
+                let header = chunk(SOUND, &[0, 0, 0, 0, 0, 0, 0, 0, 7, 7]);
+                save("state_directory", &name, &input(128 + number, &[header, frames].concat()));
+            }
+            "index" => save("state_directory", &name, &input(128 + number, &bytes[..bytes.len() - 32])),
+            "history.old" => save("state_directory", &name, &input(number, &state::template().bytes(1))),
+            "poison" => save("state_directory", &name, &input(number, &[1; 16])),
+            _ => save("state_directory", &name, &input(128 + number, &bytes)),
+        }
+        if name.ends_with("unpacked") && bytes.len() > 100 {
+            save("unpacked", "engine", &[&[0], &bytes[..]].concat());
+            save("unpacked", "sealed", &[&[1], &bytes[..]].concat());
+            save("unpacked", "torn", &[&[0], &bytes[..bytes.len() - 5]].concat());
+            let twice = [&bytes[..], &bytes[v1::UNPACKED_START..]].concat();
+            save("unpacked", "twice", &[&[1], &twice[..]].concat());
+        }
+    }
+    save("state_directory", "history_torn", b"\x01{\"transaction\":\n\n{}\n");
+    save("state_directory", "attempts_odd", b"\x03{\"1.0.3\":4294967295,\"v1.0.3\":1}");
+    save(
+        "state_directory",
+        "config_owner",
+        &[&[0], &br#"{"format":1,"keep":1,"owner":true,"mtime":false,"keys":[]}"#[..]].concat(),
+    );
+    save("unpacked", "start", &[&[1], &[7; 80][..]].concat());
 }
 
 fn records() -> Vec<Record> {

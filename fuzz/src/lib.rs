@@ -3,6 +3,7 @@
 pub mod archive;
 pub mod container;
 pub mod journal;
-pub mod repository;
 pub mod patch;
+pub mod repository;
+pub mod state;
 pub mod transaction;

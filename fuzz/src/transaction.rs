@@ -422,7 +422,7 @@ fn commit(
 }
 
 /// An error with its causes.
-fn words(error: &Error) -> String {
+pub(crate) fn words(error: &Error) -> String {
     let mut out = format!("{}: {error}", error.code().as_str());
     let mut source = std::error::Error::source(error);
     while let Some(cause) = source {

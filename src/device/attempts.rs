@@ -20,8 +20,10 @@ impl Attempts {
         if vfs.stat(&at)?.is_none() {
             return Ok(Self::default());
         }
-        let bytes = read_file(vfs, &at, limits::SMALL_FILE)?;
-        Ok(Self(serde_json::from_slice(&bytes).unwrap_or_default()))
+        match read_file(vfs, &at, limits::SMALL_FILE) {
+            Err(error) if error.code() == Code::Limit => Ok(Self::default()),
+            bytes => Ok(Self(serde_json::from_slice(&bytes?).unwrap_or_default())),
+        }
     }
 
     /// Notes that a version is about to be tried. Durable when this returns.
@@ -92,5 +94,23 @@ impl Attempts {
         let bytes = serde_json::to_vec(&self.0)
             .map_err(|error| Error::new(Code::Internal, "the attempts cannot be written").because(error))?;
         replace_file(vfs, &layout::attempts_new(), &layout::attempts(), &bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vfs::SimVfs;
+
+    /// Once a record that was too large stood in the way of every update.
+    #[test]
+    fn a_record_that_cannot_be_read_counts_as_none() {
+        let disk = SimVfs::new();
+        for bytes in [vec![b' '; limits::SMALL_FILE as usize + 1], b"{\"1.0.0\":".to_vec(), b"[]".to_vec()] {
+            disk.write_file(".surefoot/attempts", bytes);
+            assert_eq!(Attempts::read(&disk).unwrap(), Attempts::default());
+        }
+        disk.write_file(".surefoot/attempts", "{\"1.0.0\":2}");
+        assert_eq!(Attempts::read(&disk).unwrap().0, [(Version::new(1, 0, 0), 2)].into());
     }
 }

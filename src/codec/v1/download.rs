@@ -65,9 +65,10 @@ impl Download {
             return Err(bad("wrong checksum"));
         }
         let length = word(4) as usize;
-        let header = block[8..].get(..length).ok_or_else(|| bad("longer than its block"))?;
+        let (header, padding) = block[8..].split_at_checked(length).ok_or_else(|| bad("longer than its block"))?;
         let header: Self = decode(header)?;
         let sound = header.magic == DOWNLOAD_MAGIC
+            && padding.iter().all(|byte| *byte == 0)
             && header.piece == limits::DOWNLOAD_PIECE
             && header.length.is_none_or(|length| length <= limits::DOWNLOAD_BYTES);
         if sound { Ok(header) } else { Err(bad("not of format 1")) }
@@ -126,6 +127,16 @@ mod tests {
         }
         assert!(Download::decode_block(&block[1..]).is_err());
         assert!(Download::decode_block(&[0; limits::DOWNLOAD_HEADER]).is_err());
+    }
+
+    /// Once anything could stand behind the header, under a right checksum.
+    #[test]
+    fn what_follows_the_header_is_zeros() {
+        let mut block = header().encode_block();
+        block[limits::DOWNLOAD_HEADER - 1] = 1;
+        let checksum = crc32c::crc32c(&block[4..]).to_le_bytes();
+        block[..4].copy_from_slice(&checksum);
+        assert!(Download::decode_block(&block).is_err());
     }
 
     #[test]
