@@ -14,8 +14,13 @@ mod surroundings;
 use serde_json::Value;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use surefoot::device::{Engine, Observer, PackageSettings, Phase, Progress, Settings};
+use surefoot::package::Package;
+use surefoot::transaction::Recovery;
+use surefoot::vfs::OsVfs;
 
 /// A directory with two trees, `old` and `new`, where the program runs.
 struct Place {
@@ -97,6 +102,43 @@ impl Place {
         let stderr = String::from_utf8_lossy(&stderr).into_owned();
         assert!(!stderr.contains("panicked"), "{arguments:?}: {stderr}");
         Ran { code: status.code().unwrap(), stdout: String::from_utf8(stdout).unwrap(), stderr }
+    }
+
+    /// The same as if the machine had been started anew, for the time of this name; nothing where that cannot be shown.
+    fn boot(&self, name: &str, arguments: &[&str]) -> Option<Ran> {
+        self.write("boot", name);
+        // In a mount namespace of its own, which goes with its process. The exit code says who has failed.
+        let script = "mount --bind boot /proc/sys/kernel/random/boot_id || exit 77; exec \"$0\" \"$@\"";
+        let mut command = Command::new("unshare");
+        command.args(["-r", "-m", "sh", "-c", script, env!("CARGO_BIN_EXE_surefoot")]).args(arguments);
+        let Output { status, stdout, stderr } = command.current_dir(self.directory.path()).output().ok()?;
+        let stderr = String::from_utf8_lossy(&stderr).into_owned();
+        if status.code() == Some(77) || stderr.starts_with("unshare") {
+            println!("SKIPPED: no boots can be shown here: {stderr}");
+            return None;
+        }
+        Some(Ran { code: status.code().unwrap(), stdout: String::from_utf8(stdout).unwrap(), stderr })
+    }
+
+    /// Applies a package up to some moment, and leaves it there as a process does that is killed.
+    fn interrupt(&self, root: &str, package: &str, phase: Phase, recovery: Recovery) {
+        struct Until(Phase);
+
+        impl Observer for Until {
+            fn report(&self, progress: Progress) {
+                if progress.phase == self.0 && (progress.done > 0 || progress.phase == Phase::Stage) {
+                    std::panic::resume_unwind(Box::new("killed"));
+                }
+            }
+        }
+
+        let vfs = OsVfs::open(&self.path(root), &self.path(&format!("{root}/.surefoot"))).unwrap();
+        let mut engine = Engine::open(vfs).unwrap();
+        let opened = Package::open(fs::File::open(self.path(package)).unwrap()).unwrap().accept_unsigned().unwrap();
+        let settings = Settings { recovery, ..Settings::default() };
+        let settings = PackageSettings { settings, ..PackageSettings::default() };
+        let applied = AssertUnwindSafe(|| engine.apply(opened, &settings, &Until(phase)));
+        assert!(catch_unwind(applied).is_err(), "{phase:?} is never reached");
     }
 
     /// Runs what must go well.

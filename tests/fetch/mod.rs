@@ -8,7 +8,7 @@ mod mirrors;
 mod misbehaviour;
 mod nginx;
 mod proxies;
-mod server;
+pub(crate) mod server;
 mod tuf_client;
 mod update;
 

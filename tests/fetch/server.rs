@@ -8,33 +8,33 @@ use std::thread;
 
 /// One request, as it came.
 #[derive(Clone, Debug)]
-pub(super) struct Asked {
-    pub(super) number: usize,
-    pub(super) path: String,
+pub(crate) struct Asked {
+    pub(crate) number: usize,
+    pub(crate) path: String,
     fields: BTreeMap<String, String>,
 }
 
 impl Asked {
-    pub(super) fn field(&self, name: &str) -> Option<&str> {
+    pub(crate) fn field(&self, name: &str) -> Option<&str> {
         self.fields.get(name).map(String::as_str)
     }
 
     /// The first byte of the range, and the last if it is named.
-    pub(super) fn range(&self) -> Option<(usize, Option<usize>)> {
+    pub(crate) fn range(&self) -> Option<(usize, Option<usize>)> {
         let (first, last) = self.field("range")?.strip_prefix("bytes=")?.split_once('-')?;
         Some((first.parse().unwrap(), last.parse().ok()))
     }
 }
 
 /// It serves until the test ends.
-pub(super) struct Server {
+pub(crate) struct Server {
     port: u16,
     asked: Arc<Mutex<Vec<Asked>>>,
 }
 
 impl Server {
     /// Answers each request, on a connection of its own, with whatever `answer` writes.
-    pub(super) fn start(answer: impl Fn(&Asked, &mut TcpStream) + Send + Sync + 'static) -> Self {
+    pub(crate) fn start(answer: impl Fn(&Asked, &mut TcpStream) + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let asked = Arc::new(Mutex::new(Vec::new()));
@@ -57,16 +57,16 @@ impl Server {
         Self { port, asked }
     }
 
-    pub(super) fn url(&self, path: &str) -> String {
+    pub(crate) fn url(&self, path: &str) -> String {
         format!("http://127.0.0.1:{}/{path}", self.port)
     }
 
-    pub(super) fn asked(&self) -> Vec<Asked> {
+    pub(crate) fn asked(&self) -> Vec<Asked> {
         self.asked.lock().unwrap().clone()
     }
 
     /// The ranges of all requests so far, as they were written.
-    pub(super) fn ranges(&self) -> Vec<Option<String>> {
+    pub(crate) fn ranges(&self) -> Vec<Option<String>> {
         self.asked().iter().map(|asked| asked.field("range").map(Into::into)).collect()
     }
 }
@@ -84,7 +84,7 @@ fn read(stream: &TcpStream) -> Option<Asked> {
 }
 
 /// Writes a head with these lines, and some body; the connection ends with it.
-pub(super) fn send(stream: &mut TcpStream, status: &str, lines: &[&str], body: &[u8]) {
+pub(crate) fn send(stream: &mut TcpStream, status: &str, lines: &[&str], body: &[u8]) {
     let mut text = format!("HTTP/1.1 {status}\r\nConnection: close\r\n");
     lines.iter().for_each(|line| text += &format!("{line}\r\n"));
     let _ = stream.write_all(format!("{text}\r\n").as_bytes());
@@ -92,7 +92,7 @@ pub(super) fn send(stream: &mut TcpStream, status: &str, lines: &[&str], body: &
 }
 
 /// Answers as a good server does, but with only so much of the body.
-pub(super) fn serve_up_to(asked: &Asked, stream: &mut TcpStream, content: &[u8], tag: &str, most: usize) {
+pub(crate) fn serve_up_to(asked: &Asked, stream: &mut TcpStream, content: &[u8], tag: &str, most: usize) {
     let tag_line = format!("ETag: {tag}");
     let same = asked.field("if-range").is_none_or(|wanted| wanted == tag);
     match asked.range().filter(|_| same) {
@@ -115,6 +115,6 @@ pub(super) fn serve_up_to(asked: &Asked, stream: &mut TcpStream, content: &[u8],
 }
 
 /// Answers as a good server does.
-pub(super) fn serve(asked: &Asked, stream: &mut TcpStream, content: &[u8], tag: &str) {
+pub(crate) fn serve(asked: &Asked, stream: &mut TcpStream, content: &[u8], tag: &str) {
     serve_up_to(asked, stream, content, tag, usize::MAX);
 }
