@@ -4,8 +4,11 @@
 
 mod crashtest;
 mod documents;
+mod exit_codes;
+mod faults;
 mod json;
 mod main_job;
+mod metadata;
 mod refusals;
 mod repository;
 mod service;

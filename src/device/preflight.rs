@@ -56,6 +56,8 @@ pub(super) fn check<V: Vfs>(
         return Err(Error::new(Code::FileSystem, "the file system of the tree does not rename atomically"));
     }
     refuse_reserved(&changes)?;
+    // Before the comparison, which finds under the one name what has the other, and says less.
+    refuse_case(vfs, &changes, &before)?;
     let looked = look(vfs, &changes, &before, policy, known, observer)?;
     let (proposals, sources): (Vec<Proposal>, Vec<Source>) = changes
         .into_iter()
@@ -80,7 +82,6 @@ pub(super) fn check<V: Vfs>(
     for ((p, how), looked) in proposals.iter().zip(&arrangements).zip(&looked) {
         refuse_one_way(vfs, p, *how, looked.owner, policy)?;
     }
-    refuse_case(vfs, &proposals)?;
     let moved = moved(&sources, &proposals, &arrangements, policy, capabilities);
     refuse_space(vfs, &sources, &proposals, &arrangements, &moved, (capabilities, room))?;
     let owners = owners(&proposals, &looked, vfs, policy)?;
@@ -297,11 +298,12 @@ fn refuse_one_way<V: Vfs>(
 }
 
 /// In a directory that does not tell case, no two names may be the same but for case.
-fn refuse_case<V: Vfs>(vfs: &V, proposals: &[Proposal]) -> Result<(), Error> {
+fn refuse_case<V: Vfs>(vfs: &V, changes: &[Change], before: &[Option<Node>]) -> Result<(), Error> {
     let mut created: BTreeMap<TreePath, Vec<&TreePath>> = BTreeMap::new();
-    for p in proposals.iter().filter(|p| p.before.is_none() && p.after.is_some()) {
-        if let Some(parent) = p.path.parent() {
-            created.entry(parent).or_default().push(&p.path);
+    for (change, _) in changes.iter().zip(before).filter(|(change, before)| before.is_none() && change.after.is_some())
+    {
+        if let Some(parent) = change.path.parent() {
+            created.entry(parent).or_default().push(&change.path);
         }
     }
     for (parent, paths) in created {
@@ -317,12 +319,15 @@ fn refuse_case<V: Vfs>(vfs: &V, proposals: &[Proposal]) -> Result<(), Error> {
             continue;
         }
         let fold = |name: &[u8]| String::from_utf8_lossy(name).to_lowercase();
-        let mut names = BTreeSet::new();
+        let mut names: BTreeMap<String, Box<[u8]>> = BTreeMap::new();
         if nearest == parent {
-            names.extend(vfs.list(&Place::tree(&parent))?.iter().map(|name| fold(name)));
+            let there = vfs.list(&Place::tree(&parent))?;
+            names.extend(there.into_iter().map(|name| (fold(&name), name.into())));
         }
         for path in paths {
-            if !names.insert(fold(path.name())) {
+            let other = names.insert(fold(path.name()), path.name().into());
+            // Whether this very name may be there the comparison tells.
+            if other.is_some_and(|other| *other != *path.name()) {
                 return Err(Error::new(Code::CaseCollision, format!("{path} differs from another name in case only")));
             }
         }

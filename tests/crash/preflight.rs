@@ -67,6 +67,26 @@ fn preflight_refuses_by_code() {
             Code::CaseCollision,
         ),
         (
+            "another name of what is there",
+            |d| d.set_options(|options| options.folds_case = true),
+            vec![new_file("d/A")],
+            Code::CaseCollision,
+        ),
+        (
+            "another name of what goes",
+            |d| d.set_options(|options| options.folds_case = true),
+            vec![removal("d/a"), new_file("d/A")],
+            Code::CaseCollision,
+        ),
+        (
+            "another name of what a stranger has put there",
+            |d| {
+                d.write_file("d/\u{e9}t\u{e9}", "mine").set_options(|options| options.folds_case = true);
+            },
+            vec![new_file("d/\u{c9}t\u{e9}")],
+            Code::CaseCollision,
+        ),
+        (
             "two names in a new directory",
             |d| d.set_options(|options| options.folds_case = true),
             vec![new_directory("n"), new_file("n/X"), new_file("n/x")],
