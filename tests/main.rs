@@ -29,5 +29,6 @@ mod soak;
 mod traces;
 mod lab;
 mod docs;
+mod examples;
 mod formats;
 mod python;
