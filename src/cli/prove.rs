@@ -258,10 +258,60 @@ fn open_up(directory: &Path) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::args::Global;
     use crate::package::legacy::LegacyWriter;
 
     fn path(text: &str) -> TreePath {
         TreePath::parse(text).unwrap()
+    }
+
+    /// What a package does not touch is not there to be copied.
+    #[test]
+    fn a_proof_copies_what_the_package_touches_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let tree = |name: &str, app: &str| {
+            let root = folder.path().join(name);
+            fs::create_dir_all(root.join("deep/er")).unwrap();
+            for (path, content) in [("app", app), ("conf", "1"), ("stays", "stays"), ("deep/er/stays", "stays too")] {
+                fs::write(root.join(path), content).unwrap();
+            }
+            fs::hard_link(root.join("conf"), root.join("deep/conf")).unwrap();
+            let vfs = OsVfs::open_tree(&root).unwrap();
+            let walk = tree::Walk { policy: Policy::default(), state_inside: true };
+            let manifest = tree::scan(&vfs, &walk, &|_, _| ()).unwrap();
+            (root, vfs, manifest)
+        };
+        let (root, vfs, old) = tree("old", "1");
+        let (new_root, new_vfs, _) = tree("new", "2");
+        fs::set_permissions(new_root.join("conf"), Permissions::from_mode(0o600)).unwrap();
+        let new =
+            tree::scan(&new_vfs, &tree::Walk { policy: Policy::default(), state_inside: true }, &|_, _| ()).unwrap();
+        let package = folder.path().join("up.sf");
+        let how = crate::publish::Options { to: "1.0.1".into(), ..Default::default() };
+        let (mut bytes, mut spool) = (Vec::new(), std::io::Cursor::new(Vec::new()));
+        let report =
+            crate::publish::build_patch(("1.0.0", &old, &vfs), (&new, &new_vfs), &how, &mut spool, &mut bytes).unwrap();
+        fs::write(&package, bytes).unwrap();
+        for path in ["stays", "deep/er/stays"] {
+            fs::remove_file(root.join(path)).unwrap();
+        }
+        let global = Global { root: ".".into(), state_dir: None, json: false, quiet: true, verbose: false };
+        let output = crate::cli::output::Output::new(&global, "build");
+        let meter = Meter::new(&output);
+        let proof = || Proof {
+            package: &package,
+            old: Some(("1.0.0", &old, &vfs)),
+            sources: &report.sources,
+            new: &new,
+            signers: &[],
+        };
+        run(&proof(), &package, &meter).unwrap();
+        assert_eq!(fs::read(root.join("app")).unwrap(), b"1", "nothing of the tree itself is changed");
+        assert_eq!(fs::metadata(root.join("conf")).unwrap().permissions().mode() & 0o777, 0o644);
+        // The other name of a file whose mode changes belongs to what is touched.
+        fs::remove_file(root.join("deep/conf")).unwrap();
+        fs::remove_file(root.join("conf")).unwrap();
+        assert_eq!(run(&proof(), &package, &meter).unwrap_err().code(), Code::Io);
     }
 
     /// A package that can be read to its end, and is signed, but does not lead to what was promised: only applying it

@@ -61,16 +61,18 @@ pub fn copy<V: Vfs>(
     Ok(())
 }
 
-/// Copies the bytes of an open file into an empty one.
+/// Copies the bytes of an open file into an empty one. Stretches of zeros become holes.
 pub fn copy_bytes<A: Vfs, B: Vfs>(from: (&A, &A::File), to: (&B, &B::File)) -> Result<(), IoError> {
     let mut buffer = vec![0; limits::COPY_BUFFER];
     let mut offset = 0;
     loop {
         let length = from.0.read_at(from.1, offset, &mut buffer)?;
         if length == 0 {
-            return Ok(());
+            return to.0.set_len(to.1, offset);
         }
-        to.0.write_at(to.1, offset, &buffer[..length])?;
+        if buffer[..length].iter().any(|byte| *byte != 0) {
+            to.0.write_at(to.1, offset, &buffer[..length])?;
+        }
         offset += length as u64;
     }
 }
@@ -98,6 +100,22 @@ mod tests {
     use crate::tree::{Walk, scan};
     use crate::vfs::sim::Options;
     use crate::vfs::{Access, SimVfs};
+
+    /// Once a sparse file was copied with all of its zeros, for which there may be no room.
+    #[test]
+    fn holes_are_not_filled() {
+        let (from, to) = (SimVfs::new(), SimVfs::with(Options { trace: true, ..Options::default() }));
+        let mut bytes = vec![0; 5 * limits::COPY_BUFFER + 7];
+        bytes[3 * limits::COPY_BUFFER] = 1;
+        from.write_file("a", &bytes).write_file("b", "");
+        for name in ["a", "b"] {
+            let at = Place::tree(&TreePath::parse(name).unwrap());
+            copy_bytes((&from, &from.open(&at, Access::Read).unwrap()), (&to, &to.create(&at).unwrap())).unwrap();
+        }
+        let writes = to.trace().iter().filter(|call| call.text.starts_with("write ")).count();
+        assert!(to.read_file("a") == Some(bytes) && to.read_file("b") == Some(Vec::new()), "the same bytes");
+        assert_eq!(writes, 1);
+    }
 
     /// A user who is not root could not build a package of what its owner may not write to, if it had attributes: the copy
     /// on which the package is proven got its mode first.
