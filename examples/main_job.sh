@@ -19,14 +19,25 @@ say "building surefoot"
 cargo build --release --quiet --manifest-path "$top/Cargo.toml"
 surefoot=${CARGO_TARGET_DIR:-$top/target}/release/surefoot
 
-# A pair of real trees, by the client of the registry that has them; or one made here.
-fetch() {
+# A pair of real trees, by the client of a registry that has them; or one made here.
+fetch_by_npm() {
     command -v npm > /dev/null || return 1
+    package=@mui/material
     for release in 9.4.0:old 9.5.0:new; do
-        npm pack --silent "@mui/material@${release%:*}" > /dev/null 2>&1 || return 1
+        npm pack --silent "$package@${release%:*}" > /dev/null 2>&1 || return 1
         tar xzf "mui-material-${release%:*}.tgz" -C "${release#*:}" --strip-components=1 || return 1
     done
 }
+fetch_by_pip() {
+    python3 -c 'import pip' 2> /dev/null || return 1
+    package=django
+    for release in 5.1:old 5.2:new; do
+        python3 -m pip download --quiet --no-deps --only-binary :all: "$package==${release%:*}" > pip.log 2>&1 \
+            && python3 -m zipfile -e ./[Dd]jango-"${release%:*}"-*.whl "${release#*:}" || return 1
+    done
+}
+# What only one of several clients brought is no part of a pair.
+start_anew() { rm -rf old new && mkdir old new; }
 make_pair() {
     for n in $(seq 1 1500); do
         mkdir -p "old/d$((n % 30))" "new/d$((n % 30))"
@@ -36,11 +47,11 @@ make_pair() {
     done
     mv new/d7/f7 new/d8/moved && rm new/d9/f9
 }
-if fetch; then
-    say "fetched two releases of @mui/material: $(find old -type f | wc -l) files and $(find new -type f | wc -l) files"
+if fetch_by_npm || { start_anew && fetch_by_pip; }; then
+    say "fetched two releases of $package: $(find old -type f | wc -l) files and $(find new -type f | wc -l) files"
 else
-    say "no client of a registry answers, so a pair of trees is made here"
-    rm -rf old new && mkdir old new
+    say "SKIPPED: neither npm nor pip brings two releases of a real package here, so a pair of trees is made instead"
+    start_anew
     make_pair
 fi
 cp -a old live
