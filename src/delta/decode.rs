@@ -10,6 +10,7 @@ use crate::limits::{
 };
 use crate::model::{COVER_STREAMS, Coder, Method, Pack, Relocation, Segment};
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::rc::Rc;
 
@@ -47,8 +48,9 @@ pub fn memory(segment: &Segment, views: &[Relocation]) -> u64 {
 
 /// Memory of the views that a segment reads.
 fn views_memory(segment: &Segment, views: &[Relocation]) -> u64 {
-    let view = |number: u32| views.get(number as usize).map_or(0, open_memory);
-    let mut read: Vec<u64> = segment.sources.iter().filter_map(|source| source.view.map(view)).collect();
+    let numbers: BTreeSet<u32> = segment.sources.iter().filter_map(|source| source.view).collect();
+    let mut read: Vec<u64> =
+        numbers.into_iter().filter_map(|number| views.get(number as usize).map(open_memory)).collect();
     read.sort_unstable_by_key(|bytes| u64::MAX - bytes);
     read.into_iter().take(OPEN).fold(0, u64::saturating_add)
 }
@@ -386,6 +388,9 @@ impl<'a> Opened<'a> {
             let closed = self.readers.remove(cheap.unwrap_or(0));
             self.memory -= closed.memory;
             self.inflated = self.inflated.saturating_add(closed.reader.inflated());
+            drop(closed);
+            // Nobody has room for it any more.
+            self.index = self.index.take().filter(|index| Rc::strong_count(index) > 1);
         }
     }
 

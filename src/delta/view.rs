@@ -48,7 +48,8 @@ impl Stretch {
 pub(super) fn memory(relocation: &Relocation) -> u64 {
     let sections = relocation.regions.iter().filter(|region| region.rule == Rule::TypeNumbers);
     let longest = sections.map(|region| region.length.min(PATCH_TYPES)).max().unwrap_or(0);
-    steps(&relocation.map) * 4 + kept(relocation) * (BLOCK + 32) + longest + OVERHEAD
+    let loads = relocation.loads.len() as u64 * 32;
+    steps(&relocation.map) * 4 + kept(relocation) * (BLOCK + 32) + longest + loads + OVERHEAD
 }
 
 /// Most entries of the index over a map: of a small one fewer, as making them takes longer than finding an entry.
@@ -488,6 +489,8 @@ impl<'a> ViewReader<'a> {
                 return Err(DeltaError::Malformed("a section of a view is too large"));
             }
             if self.section.as_ref().is_none_or(|(known, _)| known != region) {
+                // The other one goes first: only one has room.
+                self.section = None;
                 let mut bytes = vec![0; region.length as usize];
                 old.read_at(relocation.file, region.offset, &mut bytes).map_err(DeltaError::Read)?;
                 self.view.type_numbers(&mut bytes);

@@ -166,8 +166,9 @@ fn catalogue(
             space: release.space_bytes,
             apply_ms: release.space_bytes / limits::APPLY_BYTES_PER_MS,
         };
+        // What is here of it may be what the blocks leave out: their price stands.
         if let Some((_, bytes)) = blocks.filter(|(path, _)| release.path == *path) {
-            let bytes = Some(bytes.saturating_sub(held));
+            let bytes = Some(bytes);
             out.offers.push(Offer { kind: OfferKind::Blocks(*installed), bytes, ..offer.clone() });
         }
         out.offers.push(offer);

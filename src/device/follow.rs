@@ -193,7 +193,7 @@ impl Follower<'_> {
                 Ok(None) if !request.optional => client.answer(Answer::Missing).map_err(Error::from),
                 // Stores that do not list what they hold say 403 of what they do not hold, too.
                 Ok(None) | Err(Failure::Status { status: 403, .. }) if request.optional => {
-                    missing.get_or_insert(address);
+                    missing = Some(());
                     return Verdict::Last;
                 }
                 Ok(None) => Ok(()),
@@ -220,10 +220,8 @@ impl Follower<'_> {
         };
         match (asking.ask(&addresses, *answered, &mut judge)?, missing) {
             (Some(address), _) => *answered = address,
-            (None, Some(address)) => {
-                *answered = address;
-                client.answer(Answer::Missing)?;
-            }
+            // That it has nothing newer does not make an address the one to ask first: it may be behind.
+            (None, Some(())) => client.answer(Answer::Missing)?,
             (None, None) => {
                 let first = errors.into_iter().flatten().next();
                 return Err(first.unwrap_or_else(|| Error::new(Code::Usage, "a repository without an address")));

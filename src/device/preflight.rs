@@ -322,7 +322,7 @@ fn refuse_case<V: Vfs>(vfs: &V, changes: &[Change], before: &[Option<Node>]) -> 
         let mut names: BTreeMap<String, Box<[u8]>> = BTreeMap::new();
         if nearest == parent {
             let there = vfs.list(&Place::tree(&parent))?;
-            names.extend(there.into_iter().map(|name| (fold(&name), name.into())));
+            names.extend(there.into_iter().map(|name| (fold(&name), name)));
         }
         for path in paths {
             let other = names.insert(fold(path.name()), path.name().into());

@@ -217,7 +217,7 @@ impl Manual {
 /// Downloads that take their time, of a length that is told or not, and one that is interrupted.
 fn downloads(manual: &mut Manual) -> Skipped {
     let place = Place::with_packages();
-    let text: String = (0..60_000_u64).map(|n| char::from(33 + (n * n * 2_654_435_761 >> 20) as u8 % 90)).collect();
+    let text: String = (0..60_000_u64).map(|n| char::from(33 + ((n * n * 2_654_435_761) >> 20) as u8 % 90)).collect();
     place.write("new/large", &text);
     let build = ["build", "old", "new", "--to", "1.0.0.1", "--owner", "no", "--format", "tar.gz", "--key", "key"];
     place.good(&[&build[..], &["-o", "up.tar.gz", "--entry", "entry.json"]].concat());

@@ -11,6 +11,9 @@ use surefoot::transaction::table::record_name;
 use surefoot::vfs::SimVfs;
 use surefoot::vfs::sim::{Budget, Faults, Options, Profile};
 
+/// Whether what a disk holds is what was promised.
+type Judge = Box<dyn Fn(&SimVfs, Promise) -> Result<(), String> + Send + Sync>;
+
 /// Something that is done on a disk, and what must be of whatever a cut leaves of that.
 struct Case {
     what: String,
@@ -18,7 +21,7 @@ struct Case {
     of: String,
     disk: SimVfs,
     run: Box<dyn Fn(&SimVfs) -> Promise + Send + Sync>,
-    judge: Box<dyn Fn(&SimVfs, Promise) -> Result<(), String> + Send + Sync>,
+    judge: Judge,
 }
 
 /// A sync that a case makes.
