@@ -5,7 +5,7 @@
 //! say then what of the rest is what it should be, so nothing of this is believed by whoever sent it.
 
 use super::choose::{Decided, Offered, decide, is_described};
-use super::downloads::Downloads;
+use super::downloads::{self, Downloads};
 use super::engine::Engine;
 use super::follow::Follower;
 use super::observer::Observer;
@@ -209,12 +209,13 @@ impl Follower<'_> {
         Ok(front.filter(|front| is_described(front.promise.head(), release)).map(|front| (release, front)))
     }
 
-    /// What is to be done, now that it is known what is missing of a full package.
+    /// What is to be done, now that it is known what is missing of a full package; so many bytes were received for that.
     pub(super) fn choose_again<V: Vfs>(
         &self,
         open: &dyn Fn() -> Result<V, Error>,
         offered: &Offered,
         (first, release, front): (Decided, &Release, &Front),
+        received: u64,
     ) -> Result<(Decided, Option<Blocks>), Error> {
         let engine = Engine::open(open()?)?;
         let Some(recorded) = engine.manifest()? else { return Ok((first, None)) };
@@ -223,7 +224,10 @@ impl Follower<'_> {
         let Some(blocks) = blocks.filter(|blocks| blocks.sections.bytes() < release.bytes) else {
             return Ok((first, None));
         };
-        Ok((decide(offered, Some((&release.path, blocks.sections.bytes()))), Some(blocks)))
+        // What is here of the package may be what the blocks leave out.
+        let held = downloads::held_of(engine.vfs(), &self.wanted(release, offered.site))?;
+        let bytes = blocks.sections.bytes_besides(&held.pieces).saturating_add(received);
+        Ok((decide(offered, Some((&release.path, bytes))), Some(blocks)))
     }
 }
 

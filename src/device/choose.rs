@@ -51,7 +51,7 @@ impl Follower<'_> {
             |release: &Release| self.wanted(release, site).addresses.iter().all(|address| self.carrier.lacks(address));
         usable.retain(|release| !nobody_has(release));
         let held = downloads::held(engine.vfs())?;
-        let held_of = |release: &Release| held.get(&self.wanted(release, site).name()).copied();
+        let held_of = |release: &Release| held.get(&self.wanted(release, site).name()).map(|held| held.bytes);
         let held = match held.is_empty() {
             true => HashMap::new(),
             false => usable.iter().filter_map(|release| Some((release.path.clone(), held_of(release)?))).collect(),
@@ -103,7 +103,8 @@ fn trees_here<V: Vfs>(engine: &Engine<V>) -> Result<Vec<Digest>, Error> {
 /// What is to be done, and whether it leads back.
 pub(super) type Decided = Result<(UpgradeStrategy, bool), StrategyError>;
 
-/// What is to be done with what is offered, and with the missing blocks of one full package: its path, and their bytes.
+/// What is to be done with what is offered, and with the missing blocks of one full package: its path, and the bytes
+/// that these take.
 pub(super) fn decide(offered: &Offered, blocks: Option<(&str, u64)>) -> Decided {
     let Offered { rules, usable, installed, .. } = offered;
     let (rules, installed) = (rules.clone(), *installed);
@@ -166,7 +167,6 @@ fn catalogue(
             space: release.space_bytes,
             apply_ms: release.space_bytes / limits::APPLY_BYTES_PER_MS,
         };
-        // What is here of it may be what the blocks leave out: their price stands.
         if let Some((_, bytes)) = blocks.filter(|(path, _)| release.path == *path) {
             let bytes = Some(bytes);
             out.offers.push(Offer { kind: OfferKind::Blocks(*installed), bytes, ..offer.clone() });

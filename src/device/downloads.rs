@@ -5,7 +5,9 @@ use super::observer::{Observer, Phase, Progress};
 use super::processor::PackageSource;
 use super::store::ensure_bare_dir;
 use crate::error::{Code, Error};
-use crate::fetch::{self, Carrier, Download, FetchError, Fetched, Files, Options, Pending, SystemPace, Wanted, Watch};
+use crate::fetch::{
+    self, Carrier, Download, FetchError, Fetched, Files, Held, Options, Pending, SystemPace, Wanted, Watch,
+};
 use crate::limits;
 use crate::model::{Digest, Hasher, PatchPackageInfo};
 use crate::vfs::{Access, OsFiles, OsVfs, Vfs};
@@ -121,13 +123,14 @@ pub fn pending_downloads<V: Vfs>(vfs: &V) -> Result<Vec<Pending>, Error> {
     Ok(out)
 }
 
-/// So many bytes of contents are here, by the names of their downloads.
-pub(super) fn held<V: Vfs>(vfs: &V) -> Result<BTreeMap<Id, u64>, Error> {
-    let mut out = BTreeMap::new();
-    for id in ids(vfs)? {
-        out.extend(fetch::pending(vfs, &files(id))?.map(|pending| (id, pending.done)));
-    }
-    Ok(out)
+/// What is here of contents, by the names of their downloads.
+pub(super) fn held<V: Vfs>(vfs: &V) -> Result<BTreeMap<Id, Held>, Error> {
+    ids(vfs)?.into_iter().map(|id| Ok((id, fetch::held(vfs, &files(id))?))).collect()
+}
+
+/// What is here of a content.
+pub(super) fn held_of<V: Vfs>(vfs: &V, wanted: &Wanted) -> Result<Held, Error> {
+    Ok(fetch::held(vfs, &files(wanted.name()))?)
 }
 
 /// A source of packages that fetches them from wherever they are into the state directory of a tree, and goes on where

@@ -128,7 +128,7 @@ impl Follower<'_> {
             None => None,
         };
         let (chosen, blocks) = match &front {
-            Some((release, front)) => self.choose_again(open, &offered, (first, release, front))?,
+            Some((release, front)) => self.choose_again(open, &offered, (first, release, front), received)?,
             None => (first, None),
         };
         let (strategy, downgrade) = chosen?;

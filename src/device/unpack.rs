@@ -5,6 +5,11 @@
 //! segment that is not on the disk. Nothing of the tree is touched. Whether the contents are the promised ones the
 //! digest of the target tells; here it is made sure that they come from old content that is what it should be.
 
+mod claims;
+mod memory;
+
+use self::claims::Claims;
+use self::memory::{Memory, Reservation};
 use super::layout::{self, Id};
 use super::observer::{Observer, Phase, Progress};
 use super::preflight::Known;
@@ -19,11 +24,11 @@ use crate::model::{Coder, Difference, Digest, Extent, Hasher, Kind, Manifest, Re
 use crate::package::{self, Codec, Expected, Package, Promise, Segments, Verified};
 use crate::tree::{Files, base_files, hash_file};
 use crate::vfs::{Access, FileType, Place, Vfs};
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::{self, Read};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 /// Bytes that are read back at a time.
@@ -324,85 +329,6 @@ struct Job<'a> {
     views: Arc<Vec<Relocation>>,
     /// Held as long as it is being made.
     _memory: Reservation<'a>,
-}
-
-/// Memory for segments that are unpacked at the same time.
-#[derive(Default)]
-struct Memory {
-    taken: Mutex<u64>,
-    given_back: Condvar,
-}
-
-/// Some of it, until dropped.
-struct Reservation<'a> {
-    memory: &'a Memory,
-    bytes: u64,
-}
-
-impl Memory {
-    /// Waits until there is as much.
-    fn reserve(&self, bytes: u64) -> Reservation<'_> {
-        let mut reservation = Reservation { memory: self, bytes: 0 };
-        reservation.grow(bytes);
-        reservation
-    }
-}
-
-impl Reservation<'_> {
-    /// Waits until there is as much in all; what is more than there is waits until nobody else has any.
-    fn grow(&mut self, bytes: u64) {
-        let more = bytes.saturating_sub(self.bytes);
-        let own = self.bytes;
-        let too_much = |taken: &mut u64| *taken > own && taken.saturating_add(more) > limits::UNPACK_MEMORY;
-        let taken = self.memory.given_back.wait_while(lock(&self.memory.taken), too_much);
-        *taken.unwrap_or_else(PoisonError::into_inner) += more;
-        self.bytes += more;
-    }
-}
-
-impl Drop for Reservation<'_> {
-    fn drop(&mut self) {
-        *lock(&self.memory.taken) -= self.bytes;
-        self.memory.given_back.notify_one();
-    }
-}
-
-/// Which parts of the contents the segments so far make: each must be made once.
-#[derive(Default)]
-struct Claims {
-    /// Contents that one segment makes: most, and there are many.
-    whole: HashSet<u32>,
-    /// Parts of others, by where they begin.
-    parts: HashMap<u32, BTreeMap<u64, u64>>,
-}
-
-impl Claims {
-    fn claim(&mut self, extent: Extent, is_whole: bool) -> Result<(), Error> {
-        let twice = || bad("a segment makes what another one makes, or nothing");
-        if self.whole.contains(&extent.file) || is_whole && self.parts.contains_key(&extent.file) {
-            return Err(twice());
-        }
-        if is_whole && extent.length > 0 {
-            self.whole.insert(extent.file);
-            return Ok(());
-        }
-        let parts = self.parts.entry(extent.file).or_default();
-        let before = parts.range(..=extent.offset).next_back().map_or(0, |(_, end)| *end);
-        let after = parts.range(extent.offset..).next().map_or(u64::MAX, |(start, _)| *start);
-        let end = extent.offset + extent.length;
-        if extent.length == 0 || before > extent.offset || end > after {
-            return Err(twice());
-        }
-        parts.insert(extent.offset, end);
-        // Neighbours become one, so that a large file takes no memory for each of its parts.
-        if let Some((start, end)) = parts.range(..extent.offset).next_back().map(|(start, end)| (*start, *end))
-            && end == extent.offset
-        {
-            parts.remove(&extent.offset);
-            parts.insert(start, extent.offset + extent.length);
-        }
-        Ok(())
-    }
 }
 
 fn bad(what: &str) -> Error {

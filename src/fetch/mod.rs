@@ -35,7 +35,7 @@ pub use head::{ContentRange, Head, strong_tag};
 pub use http::{HttpCarrier, HttpOptions, Proxies, on_a_thread};
 pub use local::LocalCarrier;
 pub use pace::{Pace, Speed, SystemPace};
-pub use part::{Files, Pending, pending};
+pub use part::{Files, Held, Pending, held, pending};
 pub use resume::{Ask, Finished, Next, Patience, Resume, Taken};
 pub use small::{Asking, Verdict, fetch_small};
 pub use wanted::{Section, Sections, Wanted};

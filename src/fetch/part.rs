@@ -7,6 +7,7 @@ use crate::codec::v1;
 use crate::limits;
 use crate::model::{Digest, Hasher};
 use crate::vfs::{Access, FileType, IoError, Place, Vfs};
+use std::collections::BTreeSet;
 
 const PIECE: u64 = limits::DOWNLOAD_PIECE;
 
@@ -28,6 +29,15 @@ pub struct Pending {
     pub done: u64,
     /// How many there are; nothing if that is not known yet.
     pub total: Option<u64>,
+}
+
+/// What is here of a content.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Held {
+    /// So many bytes.
+    pub bytes: u64,
+    /// The numbers of the pieces of [`limits::DOWNLOAD_PIECE`] bytes that these are.
+    pub pieces: BTreeSet<u64>,
 }
 
 /// The two files, open.
@@ -86,6 +96,9 @@ impl<'v, V: Vfs> Part<'v, V> {
                     let got = fill(self.vfs, &self.content, start, bytes)?;
                     if got as u64 == length && length > 0 && crc32c::crc32c(bytes) == checksum {
                         resume.hold(number);
+                    } else {
+                        // Whoever asks what is here before the next download goes on is not told of it again.
+                        self.forget((start, start + PIECE))?;
                     }
                 }
                 number += 1;
@@ -101,6 +114,7 @@ impl<'v, V: Vfs> Part<'v, V> {
                 let _ = resume.block(block, true);
             } else {
                 resume.drop_block(block);
+                self.forget(range)?;
             }
         }
         Ok(())
@@ -196,6 +210,27 @@ pub(super) fn remove<V: Vfs>(vfs: &V, files: &Files) -> Result<(), IoError> {
 
 /// What a download that waits has; nothing if it remembers nothing.
 pub fn pending<V: Vfs>(vfs: &V, files: &Files) -> Result<Option<Pending>, IoError> {
+    let mut done = 0;
+    let header = remembered(vfs, files, &mut |_, length| done += length)?;
+    Ok(header.map(|header| Pending { label: header.label, done, total: header.length }))
+}
+
+/// The pieces of a content that are here, as far as is remembered.
+pub fn held<V: Vfs>(vfs: &V, files: &Files) -> Result<Held, IoError> {
+    let mut held = Held::default();
+    remembered(vfs, files, &mut |piece, length| {
+        held.bytes += length;
+        held.pieces.insert(piece);
+    })?;
+    Ok(held)
+}
+
+/// Tells the number and the length of every piece that is remembered.
+fn remembered<V: Vfs>(
+    vfs: &V,
+    files: &Files,
+    piece: &mut dyn FnMut(u64, u64),
+) -> Result<Option<v1::Download>, IoError> {
     if !vfs.stat(&files.memory)?.is_some_and(|stat| stat.kind == FileType::File) {
         return Ok(None);
     }
@@ -203,18 +238,18 @@ pub fn pending<V: Vfs>(vfs: &V, files: &Files) -> Result<Option<Pending>, IoErro
     let block = read_up_to(vfs, &memory, 0, limits::DOWNLOAD_HEADER)?;
     let Ok(header) = v1::Download::decode_block(&block) else { return Ok(None) };
     let chunk = limits::COPY_BUFFER / v1::DOWNLOAD_ENTRY * v1::DOWNLOAD_ENTRY;
-    let (mut number, mut done) = (0, 0);
+    let mut number = 0;
     loop {
         let entries = read_up_to(vfs, &memory, v1::Download::entry_offset(number), chunk)?;
         for entry in entries.chunks_exact(v1::DOWNLOAD_ENTRY) {
             if number < limits::DOWNLOAD_BYTES / PIECE && header.checksum(number, entry).is_some() {
                 let left = header.length.map_or(PIECE, |length| length.saturating_sub(number * PIECE));
-                done += left.min(PIECE);
+                piece(number, left.min(PIECE));
             }
             number += 1;
         }
         if entries.len() < chunk {
-            return Ok(Some(Pending { label: header.label, done, total: header.length }));
+            return Ok(Some(header));
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::limits;
 use crate::model::{BlockMap, Digest, Hasher};
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 /// One content that is to be fetched.
@@ -62,11 +63,18 @@ impl Sections {
 
     /// Bytes to fetch for them: whole pieces of [`limits::DOWNLOAD_PIECE`] bytes.
     pub fn bytes(&self) -> u64 {
+        self.bytes_besides(&BTreeSet::new())
+    }
+
+    /// The same, while pieces with these numbers are here.
+    pub fn bytes_besides(&self, here: &BTreeSet<u64>) -> u64 {
+        const PIECE: u64 = limits::DOWNLOAD_PIECE;
         let (mut bytes, mut counted) = (0, 0);
         for section in &self.sections {
-            let start = (section.start - section.start % limits::DOWNLOAD_PIECE).max(counted);
-            counted = section.end.next_multiple_of(limits::DOWNLOAD_PIECE).min(self.length);
-            bytes += counted - start.min(counted);
+            let pieces = (section.start / PIECE).max(counted)..section.end.div_ceil(PIECE);
+            counted = pieces.end;
+            let length = |piece: u64| PIECE.min(self.length - piece * PIECE);
+            bytes += pieces.filter(|piece| !here.contains(piece)).map(length).sum::<u64>();
         }
         bytes
     }
@@ -171,6 +179,12 @@ mod tests {
             (&[(0, 10 * piece + 5)], 10 * piece + 5),
         ] {
             assert_eq!(of(ranges).unwrap().bytes(), bytes, "{ranges:?}");
+        }
+        let sections = of(&[(piece - 1, piece + 1), (5 * piece, 6 * piece), (10 * piece, 10 * piece + 5)]).unwrap();
+        for (here, bytes) in
+            [(&[][..], 3 * piece + 5), (&[2, 7], 3 * piece + 5), (&[1, 2], 2 * piece + 5), (&[0, 1, 5, 10], 0)]
+        {
+            assert_eq!(sections.bytes_besides(&here.iter().copied().collect()), bytes, "{here:?}");
         }
         let sections = of(&[(5, 9), (9, 20), (30, 40)]);
         let wanted = Wanted { sections, ..Wanted::at("a") };
