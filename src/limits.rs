@@ -65,6 +65,13 @@ pub const CONTENT_BYTES: u64 = 1 << 62;
 pub const SIGNATURES: usize = 64;
 /// Memory that building a patch takes if nothing else is said, in bytes.
 pub const BUILD_MEMORY: u64 = 4 << 30;
+/// Bytes of that which the program and what its allocator keeps take.
+pub const BUILD_OVERHEAD: u64 = 40 << 20;
+/// Bytes of that which an entry of the old tree or of the new one takes: in manifests, changes, and tables of names.
+/// 200,000 files, of which few changed, took 975 each.
+pub const BUILD_ENTRY: u64 = 1 << 10;
+/// Memory that content gets however little is left.
+pub const BUILD_LEAST: u64 = 16 << 20;
 /// Most segments of one package.
 pub const SEGMENTS: usize = 1 << 20;
 /// Contents are gathered into segments of about this many unpacked bytes; a larger file is a segment of its own.

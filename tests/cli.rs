@@ -8,6 +8,7 @@ mod exit_codes;
 mod faults;
 mod json;
 mod main_job;
+mod memory;
 mod metadata;
 mod refusals;
 mod repository;

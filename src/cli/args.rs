@@ -187,7 +187,7 @@ pub(super) struct Build {
     /// How much time compression may take
     #[arg(long, value_enum, default_value_t = Effort::Default)]
     pub(super) level: Effort,
-    /// Most memory that building a patch takes, in MiB [default: half of the machine's]
+    /// Most memory that building a patch takes, in MiB [default: half of what the machine, or the control group, has]
     #[arg(long, value_name = "MIB")]
     pub(super) max_memory: Option<u64>,
     /// Words for people

@@ -146,6 +146,9 @@ pub(super) struct RepoAdd {
     /// How much time compression may take
     #[arg(long, value_enum, default_value_t = Effort::Default, requires = "tree")]
     pub(super) level: Effort,
+    /// Most memory that building a patch takes, in MiB [default: half of what the machine, or the control group, has]
+    #[arg(long, value_name = "MIB", requires = "tree")]
+    pub(super) max_memory: Option<u64>,
     /// Words for people
     #[arg(long, value_name = "TEXT", requires = "tree")]
     pub(super) notes: Option<String>,

@@ -26,7 +26,8 @@ pub struct Options<'a> {
     pub level: Level,
     /// The keys that sign it.
     pub signers: &'a [&'a SecretKey],
-    /// Most memory that building a patch takes, in bytes; nothing for [`BUILD_MEMORY`](crate::limits::BUILD_MEMORY).
+    /// Most memory that building a patch takes, in bytes; nothing for [`BUILD_MEMORY`](crate::limits::BUILD_MEMORY). Below
+    /// [`BUILD_OVERHEAD`](crate::limits::BUILD_OVERHEAD) and what manifests take it cannot be kept.
     pub memory: Option<u64>,
     /// About how many bytes one segment makes; nothing for what the level stands for. With smaller ones a full package is
     /// larger, and a device that has most of it fetches less.

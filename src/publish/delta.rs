@@ -24,6 +24,10 @@ pub struct FileBuilt {
     pub way: Way,
     /// Its bytes in the package. Streams are shared, so this is its part of them by what it has put in.
     pub packed: u64,
+    /// Bytes of it that the package does not have.
+    pub saved: u64,
+    /// Most memory, in bytes, that a device takes to make a part of it.
+    pub memory: u64,
     /// Whether its deflated members are compared inflated. Then the lengths below are those of what is compared.
     pub inflation: Inflation,
     /// Bytes that are compared.
@@ -58,7 +62,7 @@ impl Delta {
             Level::Default => build::Level::Default,
             Level::Best => build::Level::Best,
         };
-        let mut how = build::Options::new(level, options.memory.unwrap_or(limits::BUILD_MEMORY));
+        let mut how = build::Options::new(level, content_memory(options, (base, target)));
         how.segment = options.segment.unwrap_or(how.segment);
         let paths = |paths: &mut dyn Iterator<Item = &TreePath>| paths.map(|path| path.as_bytes().to_vec()).collect();
         let trees = (
@@ -77,9 +81,15 @@ impl Delta {
             delta.pieces.push((Codec::Views, views.len() as u64, bytes));
         }
         let mut read: Vec<u32> = patch.views.iter().map(|view| view.file).collect();
+        let mut memories = BTreeMap::<u32, u64>::new();
         for (header, body) in patch.segments {
             let mut bytes = segment::encode(&header, &(old, new));
-            delta.memory = delta.memory.max(bytes.len() as u64 + memory(&header, &patch.views));
+            let memory = bytes.len() as u64 + memory(&header, &patch.views);
+            delta.memory = delta.memory.max(memory);
+            for output in &header.outputs {
+                let most = memories.entry(output.file).or_default();
+                *most = memory.max(*most);
+            }
             bytes.extend_from_slice(&body);
             read.extend(header.sources.iter().map(|source| source.extent.file));
             let codec = if uses_lzma(&header) { Codec::DeltaLzma } else { Codec::Delta };
@@ -90,9 +100,16 @@ impl Delta {
         delta.sources = read.iter().filter_map(|file| old.path(*file)).cloned().collect();
         unchanged(old, base, delta.sources.iter())?;
         unchanged(new, target, new.paths())?;
-        delta.files = files(&patch.files, old, new);
+        delta.files = files((&patch.files, &memories), old, new);
         Ok(delta)
     }
+}
+
+/// What is left for content, of the memory that building may take: manifests are there besides, and names of files.
+fn content_memory(options: &Options<'_>, (base, target): (&Manifest, &Manifest)) -> u64 {
+    let entries = (base.entries().len() + target.entries().len()) as u64;
+    let others = limits::BUILD_OVERHEAD + entries * limits::BUILD_ENTRY;
+    options.memory.unwrap_or(limits::BUILD_MEMORY).saturating_sub(others).max(limits::BUILD_LEAST)
 }
 
 fn uses_lzma(segment: &Segment) -> bool {
@@ -120,7 +137,11 @@ fn unchanged<'a, V: Vfs>(
 }
 
 /// One line for each file, the most expensive one first. Parts of large files are added up.
-fn files<V: Vfs, W: Vfs>(reports: &[FileReport], old: &Files<'_, V>, new: &Files<'_, W>) -> Vec<FileBuilt> {
+fn files<V: Vfs, W: Vfs>(
+    (reports, memories): (&[FileReport], &BTreeMap<u32, u64>),
+    old: &Files<'_, V>,
+    new: &Files<'_, W>,
+) -> Vec<FileBuilt> {
     let mut all: BTreeMap<u32, FileReport> = BTreeMap::new();
     for report in reports {
         let sum =
@@ -131,11 +152,14 @@ fn files<V: Vfs, W: Vfs>(reports: &[FileReport], old: &Files<'_, V>, new: &Files
         sum.differing += report.differing;
     }
     let built = |report: &FileReport| {
+        let size = new.length(report.file)?;
         Some(FileBuilt {
             path: new.path(report.file)?.clone(),
-            size: new.length(report.file)?,
+            size,
             way: report.way,
             packed: report.packed,
+            saved: size.saturating_sub(report.packed),
+            memory: memories.get(&report.file).copied().unwrap_or(0),
             inflation: report.inflation,
             content: report.content,
             copied: report.copied,

@@ -51,7 +51,7 @@ pub(super) fn run(asked: &Build, output: &Output) -> Result<(), Error> {
         notes: asked.notes.clone().unwrap_or_default(),
         level: asked.level.into(),
         signers: &signers,
-        memory: asked.max_memory.map(|mebibytes| mebibytes.saturating_mul(1 << 20)).or_else(half_of_memory),
+        memory: memory(asked.max_memory),
         segment: None,
         progress: None,
     };
@@ -124,12 +124,39 @@ pub(super) fn make(
     Ok(report)
 }
 
-/// Half of the memory of the machine, where it can be found out.
-pub(super) fn half_of_memory() -> Option<u64> {
+/// Bytes that a build may take: so many MiB, or half of what there is.
+pub(super) fn memory(mebibytes: Option<u64>) -> Option<u64> {
+    let asked = mebibytes.map(|mebibytes| mebibytes.saturating_mul(1 << 20));
+    asked.or_else(|| Some(group_memory().into_iter().chain(machine_memory()).min()? / 2))
+}
+
+fn machine_memory() -> Option<u64> {
     let text = fs::read_to_string("/proc/meminfo").ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
     let kibibytes: u64 = line.split_whitespace().next()?.parse().ok()?;
-    Some(kibibytes.saturating_mul(1024) / 2)
+    Some(kibibytes.saturating_mul(1024))
+}
+
+/// The least that this process's control group, and those that it is in, may have. Files of cgroups(7): `memory.max` of
+/// version 2, `memory.limit_in_bytes` of version 1, which has a very large number for no limit.
+fn group_memory() -> Option<u64> {
+    let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
+    let limit = |line: &str| {
+        let (controllers, group) = line.split_once(':')?.1.split_once(':')?;
+        let (mounted, file) = match controllers {
+            "" => ("/sys/fs/cgroup", "memory.max"),
+            _ if controllers.split(',').any(|name| name == "memory") => {
+                ("/sys/fs/cgroup/memory", "memory.limit_in_bytes")
+            }
+            _ => return None,
+        };
+        let read = |group: &Path| {
+            let at = Path::new(mounted).join(group.strip_prefix("/").unwrap_or(group)).join(file);
+            fs::read_to_string(at).ok()?.trim().parse::<u64>().ok()
+        };
+        Path::new(group).ancestors().filter_map(read).min()
+    };
+    groups.lines().filter_map(limit).min()
 }
 
 fn trees(asked: &Build) -> Result<(Option<&Path>, &Path), Error> {

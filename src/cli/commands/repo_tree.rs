@@ -1,6 +1,6 @@
 //! `repo add --tree`: builds the packages of a tree: the full one, and patches from the versions before.
 
-use super::build::{half_of_memory, make, refuse_inside};
+use super::build::{make, memory, refuse_inside};
 use super::{read_tree, version};
 use crate::cli::files::{failed, open_package};
 use crate::cli::output::Output;
@@ -46,7 +46,7 @@ pub(super) fn build(
         notes: asked.notes.clone().unwrap_or_default(),
         level: asked.level.into(),
         signers,
-        memory: half_of_memory(),
+        memory: memory(asked.max_memory),
         segment: None,
         progress: None,
     };

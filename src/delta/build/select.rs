@@ -40,7 +40,10 @@ const NEIGHBOURS: usize = 4;
 /// Bytes of a sampled piece.
 const PIECE: usize = 32;
 /// Most samples of the new content.
-const SAMPLES: u64 = 4 << 20;
+const SAMPLES: usize = 4 << 20;
+/// Bytes of memory that a sample takes while the table of them grows: an entry of 36 bytes, half of the places of the new
+/// table and an eighth of those of the old one empty.
+const SAMPLE: u64 = 128;
 
 /// The jobs of a build. Together they have every byte of the new content once.
 pub(super) fn jobs(
@@ -74,7 +77,10 @@ pub(super) fn jobs(
     }
     let rank = match fast {
         true => Ranking::by_name(old, new, pairs, &old_units, &jobs),
-        false => Ranking::new(old, new, pairs, &old_units, &jobs, new_total)?,
+        false => {
+            let most = usize::try_from(options.memory / 2 / SAMPLE).unwrap_or(SAMPLES).clamp(1 << 12, SAMPLES);
+            Ranking::new(old, new, pairs, &old_units, &jobs, (new_total, most))?
+        }
     };
     for (number, job) in jobs.iter_mut().enumerate() {
         let mut room = budget.saturating_sub(total(&job.new));
@@ -160,9 +166,9 @@ impl Ranking {
         pairs: &[Option<usize>],
         old_units: &[Unit],
         jobs: &[Job],
-        new_total: u64,
+        (new_total, most): (u64, usize),
     ) -> Result<Self, DeltaError> {
-        let sparse = (new_total / SAMPLES).max(64).next_power_of_two().trailing_zeros();
+        let sparse = (new_total / most as u64).max(64).next_power_of_two().trailing_zeros();
         // Of each sample the jobs that it was seen in first, and whether a file of the right name has it.
         let mut samples = HashMap::<u64, ([u32; KEPT], bool)>::new();
         let mut wanted = HashMap::<u32, Vec<usize>>::new();
@@ -171,6 +177,10 @@ impl Ranking {
             for unit in &job.new {
                 read(new, unit, &mut buffer)?;
                 sample(&buffer, sparse, |hash| {
+                    // How many come is a matter of luck.
+                    if samples.len() == most && !samples.contains_key(&hash) {
+                        return;
+                    }
                     let (jobs, _) = samples.entry(hash).or_insert(([NONE; KEPT], false));
                     if let Some(place) = jobs.iter_mut().find(|job| [NONE, number as u32].contains(job)) {
                         *place = number as u32;
