@@ -29,7 +29,6 @@ use std::io::{self, Read};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread;
 
 /// Bytes that are read back at a time.
 const CHUNK: usize = 64 << 10;
@@ -360,50 +359,38 @@ impl<V: Vfs> Unpacker<'_, V> {
             lock(&self.targets[number]).digest = Some(Digest::of(b""));
         }
         let threads = self.vfs.threads().min(limits::WRITERS);
-        if threads <= 1 {
+        // One of these threads cannot wait for the others: there may be none.
+        if threads <= 1 || rayon::current_thread_index().is_some() {
             return self.arrive(segments, &mut |job| self.make(&job));
         }
-        let failed = AtomicBool::new(false);
-        thread::scope(|scope| {
-            let (sender, receiver) = sync_channel(0);
-            let receiver = Arc::new(Mutex::new(receiver));
-            let mut workers = Vec::new();
+        // The threads that compare and digest at other times: what those have freed these can take.
+        let (sender, receiver) = sync_channel(0);
+        let (receiver, failed) = (Arc::new(Mutex::new(receiver)), Mutex::new(None));
+        let arrived = rayon::in_place_scope(|scope| {
             for _ in 0..threads {
                 let (receiver, failed) = (Arc::clone(&receiver), &failed);
-                let started = thread::Builder::new().spawn_scoped(scope, move || self.work(&receiver, failed));
-                workers.extend(started.ok());
+                scope.spawn(move |_| self.work(&receiver, failed));
             }
             drop(receiver);
-            let alone = workers.is_empty();
-            let gone = || Error::new(Code::Internal, "all workers are gone");
-            let arrived = self.arrive(segments, &mut |job| match alone {
-                true => self.make(&job),
-                false => sender.send(job).map_err(|_| gone()),
-            });
+            let gone = |_| Error::new(Code::Internal, "all workers are gone");
+            let arrived = self.arrive(segments, &mut |job| sender.send(job).map_err(gone));
             drop(sender);
-            let mut first = None;
-            for worker in workers {
-                match worker.join() {
-                    Ok(Ok(())) => {}
-                    Ok(Err(error)) => first = first.or(Some(error)),
-                    Err(_) => first = first.or_else(|| Some(Error::new(Code::Internal, "a worker has panicked"))),
-                }
-            }
-            // What stopped a worker has stopped the arrival.
-            first.map_or(arrived, Err)
-        })
+            arrived
+        });
+        // What stopped a worker has stopped the arrival.
+        failed.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(arrived, Err)
     }
 
-    fn work(&self, jobs: &Mutex<Receiver<Job<'_>>>, failed: &AtomicBool) -> Result<(), Error> {
+    fn work(&self, jobs: &Mutex<Receiver<Job<'_>>>, failed: &Mutex<Option<Error>>) {
         loop {
             let next = lock(jobs).recv();
-            let Ok(job) = next else { return Ok(()) };
-            if failed.load(Ordering::Relaxed) {
-                return Ok(());
+            let Ok(job) = next else { return };
+            if lock(failed).is_some() {
+                return;
             }
             if let Err(error) = self.make(&job) {
-                failed.store(true, Ordering::Relaxed);
-                return Err(error);
+                lock(failed).get_or_insert(error);
+                return;
             }
         }
     }

@@ -40,6 +40,8 @@ pub struct Options {
     pub memory: u64,
     /// About how many bytes one segment makes.
     pub segment: usize,
+    /// About how many packed bytes one segment has at most: they are in memory while it is decoded.
+    pub body: usize,
     /// Largest dictionary of a stream, as a power of two.
     pub window_log: u8,
 }
@@ -47,8 +49,8 @@ pub struct Options {
 impl Options {
     /// What a level stands for.
     pub fn new(level: Level, memory: u64) -> Self {
-        let segment = if level == Level::Best { 32 << 20 } else { 16 << 20 };
-        Self { level, memory, segment, window_log: PATCH_WINDOW_LOG }
+        let (segment, body) = if level == Level::Best { (32 << 20, 8 << 20) } else { (16 << 20, 2 << 20) };
+        Self { level, memory, segment, body, window_log: PATCH_WINDOW_LOG }
     }
 }
 

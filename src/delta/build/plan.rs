@@ -213,28 +213,49 @@ fn cover_segments(
 ) {
     let used = clipped(new, outputs, covers);
     let encoded = streams::cover_segment(old, new, outputs, &used, options.level, options.window_log);
-    let (first, second) = halves(outputs, archives);
-    if archives.fits(outputs, encoded.1.len()) || first.is_empty() || second.is_empty() {
+    let parts = match archives.fits(outputs, encoded.1.len()) {
+        true => encoded.1.len().div_ceil(options.body),
+        false => encoded.1.len().div_ceil(options.body).max(2),
+    };
+    let parts = in_parts(outputs.to_vec(), parts, archives);
+    if parts.len() < 2 {
         out.push(encoded);
         return;
     }
-    cover_segments(old, new, &first, covers, options, archives, out);
-    cover_segments(old, new, &second, covers, options, archives, out);
+    drop(encoded);
+    for part in parts {
+        cover_segments(old, new, &part, covers, options, archives, out);
+    }
 }
 
 type Outputs = Vec<(Extent, usize)>;
 
-/// Outputs cut in the middle, or as near to it as they can be.
-fn halves(outputs: &[(Extent, usize)], archives: &Archives) -> (Outputs, Outputs) {
+/// Outputs cut into about so many parts of one length, as near to that as they can be.
+fn in_parts(mut outputs: Outputs, parts: usize, archives: &Archives) -> Vec<Outputs> {
+    let mut out = Vec::new();
+    for left in (2..=parts as u64).rev() {
+        let room = outputs.iter().map(|output| output.0.length).sum::<u64>() / left;
+        let (first, rest) = cut(&outputs, room, archives);
+        if first.is_empty() || rest.is_empty() {
+            break;
+        }
+        out.push(first);
+        outputs = rest;
+    }
+    out.push(outputs);
+    out
+}
+
+/// Outputs cut after about so many bytes.
+fn cut(outputs: &[(Extent, usize)], mut room: u64, archives: &Archives) -> (Outputs, Outputs) {
     let (mut first, mut second) = (Vec::new(), Vec::new());
-    let mut room = outputs.iter().map(|output| output.0.length).sum::<u64>() / 2;
     for (extent, start) in outputs {
         let end = extent.offset + extent.length.min(room);
         let head = match extent.length.min(room) {
             0 => 0,
             _ => archives.cut(extent.file, extent.offset, end) - extent.offset,
         };
-        // A member that is in the middle of everything goes into the first half, one that only begins there does not.
+        // A member over which the cut would go belongs to the first part, one that only begins there does not.
         let head = if head > room && !first.is_empty() { 0 } else { head };
         room = if head < extent.length { 0 } else { room.saturating_sub(head) };
         if head > 0 {
