@@ -156,6 +156,10 @@ pub const RETRY_AFTER_SECONDS: u64 = 3600;
 pub const BAD_BLOCKS: u32 = 3;
 /// Times that a content may be another one on the server before it is given up.
 pub const RESTARTS: u32 = 4;
+/// A package of a service that publishes no digest of it, and of which nobody who is trusted has signed what came, is
+/// fetched again after so many seconds: it may have been spoiled on its way, and a device without the right key would
+/// fetch it each time.
+pub const REFUSED_SECONDS: i64 = 24 * 3600;
 /// Smallest block of a published block map, in bytes: a multiple of the piece.
 pub const BLOCK_BYTES_MIN: u64 = DOWNLOAD_PIECE;
 /// Smallest block that is published of a package, in bytes, and the largest package without blocks: a corrupted megabyte

@@ -440,15 +440,15 @@ fn the_rules_of_the_service_manifest_are_kept() {
         ("1.2.3", "1.2.3.1", false, false, false, None),
     ] {
         let manager = UpgradeStrategyManager::new(Policy { force_full: forced, ..policy() });
-        let answer = manager.decide_service(&service(to, patch, full), from.parse().unwrap());
+        let answer = manager.decide_service(&service(to, patch, full), from.parse().unwrap(), &|_| 0);
         let way = answer.as_ref().ok().map(|strategy| strategy.way);
         assert_eq!(way, expected, "{from} {to} {patch} {full} {forced}: {answer:?}");
         assert!(answer.is_ok_and(|strategy| !strategy.reason.is_empty()) || expected.is_none());
     }
     let poor = UpgradeStrategyManager::new(Policy { max_bytes: Some(9), ..policy() });
-    let over = poor.decide_service(&service("1.2.3.1", true, true), "1.2.3".parse().unwrap());
+    let over = poor.decide_service(&service("1.2.3.1", true, true), "1.2.3".parse().unwrap(), &|_| 0);
     assert!(matches!(over, Err(StrategyError::OverBytes { .. })), "{over:?}");
     let other = UpgradeStrategyManager::new(Policy::new("riscv64"));
-    let chosen = other.decide_service(&service("1.2.3.1", true, true), "1.2.3".parse().unwrap()).unwrap();
+    let chosen = other.decide_service(&service("1.2.3.1", true, true), "1.2.3".parse().unwrap(), &|_| 0).unwrap();
     assert_eq!(chosen.way, Way::Full, "the patch is for another architecture");
 }

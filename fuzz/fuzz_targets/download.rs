@@ -63,6 +63,7 @@ fn dialogue(kind: u8, data: &[u8]) {
         size: (kind & 8 != 0).then_some(length),
         digest: (kind & 16 != 0).then(|| Digest::of(&content)),
         blocks: if kind & 96 == 32 { BlockMap::of(piece, &content) } else { None },
+        signature: None,
         sections: if kind & 64 != 0 { sections(&content) } else { None },
         label: String::new(),
     };

@@ -4,12 +4,12 @@ use super::args::{Choosing, Following, Web};
 use super::files::read_small;
 use super::managed::Managed;
 use super::output::Output;
-use crate::device::Attempts;
+use crate::device::{Attempts, held_of};
 use crate::error::{Code, Error};
-use crate::fetch::{self, Carriers, Options, Patience, SystemPace};
+use crate::fetch::{self, Carriers, Options, Patience, SystemPace, Wanted};
 use crate::limits;
-use crate::model::{ServiceManifest, Version};
-use crate::strategy::{Policy, UpgradeStrategy, UpgradeStrategyManager};
+use crate::model::{PatchPackageInfo, ServiceManifest, Version};
+use crate::strategy::{Policy, UpgradeStrategy, UpgradeStrategyManager, Way};
 use std::time::Duration;
 
 /// What the service offers, and what is to be done about it.
@@ -50,8 +50,42 @@ pub(super) fn decide(
     if !way.again {
         policy.attempts = Attempts::read(&vfs)?.0;
     }
-    let strategy = UpgradeStrategyManager::new(policy).decide_service(&manifest, current)?;
+    // What cannot be told of a package is told when it is chosen.
+    let held = |kind: Way| {
+        let info = package(&manifest, kind, architecture)?;
+        let wanted = wanted(&way.from, &info, manifest.version, &web.mirror).ok()?;
+        held_of(&vfs, &wanted).ok()
+    };
+    let held = |kind: Way| held(kind).map_or(0, |held| held.bytes);
+    let strategy = UpgradeStrategyManager::new(policy).decide_service(&manifest, current, &held)?;
     Ok(Decision { manifest, base: way.from.clone(), strategy })
+}
+
+/// What a manifest says of its patch, or of its full package.
+pub(super) fn package(manifest: &ServiceManifest, way: Way, architecture: &str) -> Option<PatchPackageInfo> {
+    if way == Way::Patch {
+        return manifest.patch_package(architecture).cloned();
+    }
+    let full = manifest.full_package(architecture)?.clone();
+    let (url, hash, signature, size) = (full.url, full.hash, full.signature, full.size);
+    Some(PatchPackageInfo { url, hash, signature, size, ..PatchPackageInfo::default() })
+}
+
+/// What is to be fetched of a package of the manifest that came from `base`.
+pub(super) fn wanted(
+    base: &str,
+    info: &PatchPackageInfo,
+    version: Version,
+    mirrors: &[String],
+) -> Result<Wanted, Error> {
+    Ok(Wanted {
+        addresses: addresses(base, &info.url, mirrors)?,
+        size: info.size,
+        digest: info.digest()?,
+        signature: info.signature_bytes()?,
+        label: version.to_string(),
+        ..Wanted::default()
+    })
 }
 
 /// The rules that were asked for.
@@ -78,7 +112,7 @@ pub(super) fn tell(strategy: &UpgradeStrategy, output: &Output) {
 }
 
 /// The addresses of a package: where it is published, and the same name at each mirror.
-pub(super) fn addresses(base: &str, url: &str, mirrors: &[String]) -> Result<Vec<String>, Error> {
+fn addresses(base: &str, url: &str, mirrors: &[String]) -> Result<Vec<String>, Error> {
     let odd = |why: String| Error::new(Code::Usage, why);
     let first = fetch::resolve(base, url).map_err(odd)?;
     let plain = first.split(['?', '#']).next().unwrap_or_default();

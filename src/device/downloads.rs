@@ -68,6 +68,18 @@ impl<'v, V: Vfs> Downloads<'v, V> {
         Ok(self.vfs.stat(&layout::download_content(wanted.name()))?.is_some())
     }
 
+    /// What is here of a content.
+    pub(super) fn held(&self, wanted: &Wanted) -> Result<Held, Error> {
+        held_of(self.vfs, wanted)
+    }
+
+    /// Was a content fetched so many seconds ago, or at a time that is still to come?
+    pub fn is_older(&self, wanted: &Wanted, seconds: i64) -> Result<bool, Error> {
+        let Some(stat) = self.vfs.stat(&layout::download_content(wanted.name()))? else { return Ok(false) };
+        let age = self.vfs.now().seconds.saturating_sub(stat.mtime.seconds);
+        Ok(!(0..seconds).contains(&age))
+    }
+
     /// The digest of so many bytes at the beginning of a content that was fetched.
     pub(super) fn digest(&self, wanted: &Wanted, bytes: u64) -> Result<Digest, Error> {
         let failed = |error: io::Error| Error::new(Code::Io, "reading what was fetched failed").because(error);
@@ -128,8 +140,8 @@ pub(super) fn held<V: Vfs>(vfs: &V) -> Result<BTreeMap<Id, Held>, Error> {
     ids(vfs)?.into_iter().map(|id| Ok((id, fetch::held(vfs, &files(id))?))).collect()
 }
 
-/// What is here of a content.
-pub(super) fn held_of<V: Vfs>(vfs: &V, wanted: &Wanted) -> Result<Held, Error> {
+/// What is here of a content. Takes no lock.
+pub fn held_of<V: Vfs>(vfs: &V, wanted: &Wanted) -> Result<Held, Error> {
     Ok(fetch::held(vfs, &files(wanted.name()))?)
 }
 
@@ -164,6 +176,7 @@ impl PackageSource for DownloadSource {
         let wanted = Wanted {
             size: info.size,
             digest: info.digest()?,
+            signature: info.signature_bytes()?,
             label: info.version.map_or_else(|| fetch::shown(&info.url), |version| version.to_string()),
             ..Wanted::at(&info.url)
         };

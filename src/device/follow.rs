@@ -20,8 +20,8 @@ use crate::vfs::Vfs;
 
 /// A tree's way to its repository, and the rules by which it follows.
 pub struct Follower<'a> {
-    /// Where the repository is, and copies of it: addresses of folders, the best first. The others are asked for what
-    /// the ones before do not give, or give wrong.
+    /// Where the repository is, and copies of it: addresses of folders, the best first. Whoever has answered last is asked
+    /// first for what comes next, and the others for what that one does not give, or gives wrong.
     pub addresses: Vec<String>,
     /// Who brings the bytes.
     pub carrier: &'a dyn Carrier,
@@ -240,6 +240,7 @@ impl Follower<'_> {
             addresses,
             size: Some(release.bytes),
             digest: Some(release.digest),
+            signature: None,
             blocks: release.blocks.clone(),
             sections: None,
             label: release.version.to_string(),

@@ -134,6 +134,8 @@ impl PatchProcessor {
 
     /// Gets a package to where it can be read: fetches what is missing of it, if its source is one that fetches.
     pub fn download_patch(&self, info: &PatchPackageInfo, observer: &dyn Observer) -> Result<DownloadedPatch, Error> {
+        // What nobody could verify when it is here is not fetched.
+        drop(self.verifier(info)?);
         let url = self.source.bring(info, observer)?;
         Ok(DownloadedPatch { info: PatchPackageInfo { url, ..info.clone() } })
     }
@@ -191,13 +193,11 @@ impl PatchProcessor {
         engine: &Engine<V>,
         observer: &dyn Observer,
     ) -> Result<Operations, Error> {
-        let limit = match self.unpacked_limit {
-            Some(limit) => limit,
-            None => engine.vfs().space(RootId::STATE)?.free_bytes,
-        };
+        let free = engine.vfs().space(RootId::STATE)?.free_bytes;
+        let limit = self.unpacked_limit.unwrap_or(free);
         let read = self.open(&patch.info.url)?;
         let read = Metered { read, observer, phase: Phase::Verify, done: 0, total: patch.size };
-        Ok(list_top(read, limit)?.validate()?)
+        Ok(list_top(read, limit).map_err(|error| self.too_large(error, free))?.validate()?)
     }
 
     /// Stores the content of a verified package beside the tree of an engine, and compares the package with the
@@ -220,10 +220,7 @@ impl PatchProcessor {
         let mut hashing = HashingReader::new(read);
         let unpacked = read_members(&mut hashing, operations, limit, &mut |member| Ok(stock.put(member)?));
         unpacked.map_err(|failure| match failure {
-            Failure::Package(LegacyError::TooLarge(_)) if self.unpacked_limit.is_none() => {
-                Error::new(Code::Space, format!("the package unpacks to more than the {free} bytes that are free"))
-            }
-            Failure::Package(error) => error.into(),
+            Failure::Package(error) => self.too_large(error, free),
             Failure::Store(error) => error,
         })?;
         let (size, digest) = (hashing.length(), hashing.finish());
@@ -236,6 +233,16 @@ impl PatchProcessor {
         }
         let version = patch.info.version.map(|version| version.to_string());
         Ok(StagedPatch { stock, planned, version })
+    }
+
+    /// What nobody has bounded is bounded by what is free.
+    fn too_large(&self, error: LegacyError, free: u64) -> Error {
+        match error {
+            LegacyError::TooLarge(_) if self.unpacked_limit.is_none() => {
+                Error::new(Code::Space, format!("the package unpacks to more than the {free} bytes that are free"))
+            }
+            error => error.into(),
+        }
     }
 
     fn open(&self, url: &str) -> Result<Box<dyn Read + Send>, Error> {

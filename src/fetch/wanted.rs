@@ -14,6 +14,8 @@ pub struct Wanted {
     pub size: Option<u64>,
     /// Its digest, if it is published.
     pub digest: Option<Digest>,
+    /// Its signature, if one is published: where there is no digest, another signature means another content.
+    pub signature: Option<[u8; 64]>,
     /// The digests of its blocks, if they are published.
     pub blocks: Option<BlockMap>,
     /// The sections of it that are wanted; nothing if all of it is. Not together with blocks.
@@ -141,14 +143,17 @@ impl Wanted {
         }
     }
 
-    /// Names what is wanted: by its digest, else by its first address. Downloads of the same go on with each other.
+    /// Names what is wanted: by its digest, else by its first address and its signature. Downloads of the same go on with each other.
     pub fn name(&self) -> [u8; 16] {
         let mut hasher = Hasher::new();
         hasher.update(b"surefoot download v1\0");
         match (&self.digest, &self.blocks) {
             (Some(digest), _) => hasher.update(&digest.0),
             (None, Some(blocks)) => hasher.update(&blocks.name().0),
-            (None, None) => hasher.update(self.addresses.first().map_or("", String::as_str).as_bytes()),
+            (None, None) => {
+                hasher.update(self.addresses.first().map_or("", String::as_str).as_bytes());
+                self.signature.iter().for_each(|signature| hasher.update(signature));
+            }
         }
         let mut name = [0; 16];
         name.copy_from_slice(&hasher.finish().0[..16]);
@@ -200,5 +205,8 @@ mod tests {
         assert_eq!(name("a", digest), name("b", digest));
         assert_ne!(name("a", None), name("b", None));
         assert_ne!(name("a", None), name("a", digest));
+        let signed = |byte| Wanted { signature: Some([byte; 64]), ..Wanted::at("a") }.name();
+        assert!(signed(1) != signed(2) && signed(1) != name("a", None));
+        assert_eq!(Wanted { signature: Some([1; 64]), digest, ..Wanted::at("a") }.name(), name("a", digest));
     }
 }

@@ -67,10 +67,10 @@ pub struct UpgradeStrategy {
     pub to: Version,
     /// Packages, in the order in which they are applied.
     pub steps: Vec<Step>,
-    /// Bytes of all of them; nothing if one does not tell.
+    /// Bytes that are still to be fetched of all of them; nothing if one does not tell.
     pub bytes: Option<u64>,
-    /// Space that is taken at most at one time: all packages, which are fetched first, and what is staged or kept of
-    /// them to go back.
+    /// Bytes that must be free: for what is still to be fetched of the packages, all of which come first, and for what is
+    /// staged of them, or kept to go back, at most at one time.
     pub space: u64,
     /// Why, in words.
     pub reason: String,

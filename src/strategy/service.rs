@@ -6,11 +6,13 @@ use crate::model::{ServiceManifest, Version};
 
 impl UpgradeStrategyManager {
     /// Same version or older: none. Forced: full. Same base and a patch for this architecture: patch. Else the full
-    /// package of this architecture, or that for all.
+    /// package of this architecture, or that for all. `held` tells how many bytes of the patch, or of the full package,
+    /// are here.
     pub fn decide_service(
         &self,
         manifest: &ServiceManifest,
         current: Version,
+        held: &dyn Fn(Way) -> u64,
     ) -> Result<UpgradeStrategy, StrategyError> {
         let Policy { architecture, force_full, max_bytes, target, .. } = &self.policy;
         let to = manifest.version;
@@ -25,7 +27,7 @@ impl UpgradeStrategyManager {
             return Ok(UpgradeStrategy::none(current, format!("{to} is passed over: {why}")));
         }
         let patch = manifest.patch_package(architecture);
-        let (way, name, bytes, reason) = match (patch, manifest.full_package(architecture)) {
+        let (way, name, size, reason) = match (patch, manifest.full_package(architecture)) {
             (Some(patch), _) if current.can_patch_to(&to) && !force_full => {
                 let base = format!("{current} and {to} have the same base and there is a patch for {architecture}");
                 (Way::Patch, &patch.url, patch.size, base)
@@ -42,12 +44,15 @@ impl UpgradeStrategyManager {
             }
             _ => return Err(StrategyError::NoWay { from: current, to, architecture: architecture.clone() }),
         };
+        let bytes = size.map(|size| size.saturating_sub(held(way)));
         if let Some(allowed) = *max_bytes
             && bytes.is_none_or(|bytes| bytes > allowed)
         {
             return Err(StrategyError::OverBytes { from: current, to, needed: Needed(bytes), allowed });
         }
+        // It is not told what it unpacks to, but that is not less than what is packed.
+        let space = bytes.unwrap_or(0).saturating_add(size.unwrap_or(0));
         let step = Step { kind: way, from: current, to, name: name.clone(), bytes };
-        Ok(UpgradeStrategy { way, from: current, to, steps: vec![step], bytes, space: 0, reason })
+        Ok(UpgradeStrategy { way, from: current, to, steps: vec![step], bytes, space, reason })
     }
 }

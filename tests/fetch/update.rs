@@ -1,12 +1,14 @@
 //! The command line following a service manifest.
 
-use super::server::{Server, send, serve};
+use super::server::{Asked, Server, send, serve};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use std::fs;
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use surefoot::model::{Digest, PatchPackageInfo};
 use surefoot::trust::SecretKey;
 use tempfile::TempDir;
@@ -207,6 +209,108 @@ fn a_full_package_that_is_an_archive_replaces_what_it_has_at_its_top() {
     place.good(&["--root", "dev", "rollback"]);
     fs::remove_file(place.path("dev/of-the-user")).unwrap();
     place.assert_same("dev", "old");
+}
+
+/// A server that breaks off once after 300,000 bytes of the package, and then does as is said; and how large that is.
+fn breaking_off(place: &Place, then: fn(&Asked, &mut TcpStream, &[u8])) -> (Server, usize) {
+    fs::write(place.path("new/big"), super::noise(600_000, 1)).unwrap();
+    let manifest = place.manifest("1.0.0.1").to_string();
+    let package = fs::read(place.path("up.tar.gz")).unwrap();
+    let (length, times) = (package.len(), AtomicUsize::new(0));
+    let server = Server::start(move |asked, stream| match asked.path.as_str() {
+        "/manifest.json" => send(stream, "200 OK", &[], manifest.as_bytes()),
+        _ if times.fetch_add(1, Ordering::Relaxed) == 0 => {
+            super::server::serve_up_to(asked, stream, &package, "\"a\"", 300_000);
+        }
+        _ => then(asked, stream, &package),
+    });
+    (server, length)
+}
+
+/// What an interrupted download had left was counted once more: a device with a budget never came to its end.
+#[test]
+fn what_is_here_of_the_package_of_a_service_does_not_count_for_max_bytes() {
+    let place = Place::new();
+    let (server, length) = breaking_off(&place, |asked, stream, package| serve(asked, stream, package, "\"a\""));
+    let url = server.url("manifest.json");
+    let told = |verb| super::follow::object(&place, &["--root", "dev", verb, "--from", &url, "--manifest", "service"]);
+    let before = told("check");
+    assert_eq!((&before["bytes"], &before["space"]), (&json!(length), &json!(2 * length)));
+    let update = ["--root", "dev", "update", "--from", &url, "--manifest", "service"];
+    place.bad(&[&update[..], &["--retries", "0"]].concat(), 6, "source.unavailable");
+    let left = length - 4 * 65_536;
+    for verb in ["check", "plan"] {
+        let told = told(verb);
+        assert_eq!((&told["bytes"], &told["steps"][0]["bytes"]), (&json!(left), &json!(left)), "{verb}");
+        assert_eq!(told["space"], json!(left + length), "{verb}");
+    }
+    place.bad(&[&update[..], &["--max-bytes", &(left - 1).to_string()]].concat(), 5, "strategy.budget");
+    place.good(&[&update[..], &["--max-bytes", &left.to_string()]].concat());
+    place.assert_same("dev", "new");
+}
+
+/// The budget was looked at when the package was chosen, and not while it came.
+#[test]
+fn a_server_that_begins_anew_does_not_exceed_max_bytes() {
+    let place = Place::new();
+    let (server, length) = breaking_off(&place, |_, stream, package| {
+        send(stream, "200 OK", &["ETag: \"b\"", &format!("Content-Length: {}", package.len())], package);
+    });
+    let (url, most) = (server.url("manifest.json"), length.to_string());
+    let update = ["--root", "dev", "update", "--from", &url, "--manifest", "service"];
+    place.bad(&[&update[..], &["--max-bytes", &most]].concat(), 5, "strategy.budget");
+    place.assert_same("dev", "old");
+    place.good(&update);
+    place.assert_same("dev", "new");
+}
+
+/// A device without the right key fetched a package of which no digest is published again at every run, for ever.
+#[test]
+fn what_nobody_here_can_verify_is_not_fetched_again_and_again() {
+    let place = Place::new();
+    let mut manifest = place.manifest("1.0.0.1");
+    ["x86_64", "aarch64"].iter().for_each(|name| drop(manifest["patch"][name].as_object_mut().unwrap().remove("hash")));
+    let (good, mut unsigned, mut other) = (manifest.to_string(), manifest.clone(), manifest);
+    ["x86_64", "aarch64"].iter().for_each(|name| unsigned["patch"][name]["signature"] = Value::Null);
+    ["x86_64", "aarch64"].iter().for_each(|name| other["patch"][name]["signature"] = json!(STANDARD.encode([7; 64])));
+    let package = fs::read(place.path("up.tar.gz")).unwrap();
+    let server = Server::start(move |asked, stream| match asked.path.as_str() {
+        "/good" => send(stream, "200 OK", &[], good.as_bytes()),
+        "/unsigned" => send(stream, "200 OK", &[], unsigned.to_string().as_bytes()),
+        "/other" => send(stream, "200 OK", &[], other.to_string().as_bytes()),
+        _ => serve(asked, stream, &package, "\"a\""),
+    });
+    let fetched = || server.asked().iter().filter(|asked| asked.path.ends_with(".tar.gz")).count();
+    let urls = ["good", "unsigned", "other"].map(|name| server.url(name));
+    let update = |which: usize| ["--root", "dev", "update", "--from", &urls[which], "--manifest", "service"];
+    place.good(&["keygen", "-o", "stranger"]);
+    let init = |keys: &[&str]| {
+        let _ = fs::remove_dir_all(place.path("dev/.surefoot"));
+        place.good(&[&["--root", "dev", "init", "--version", "1.0.0", "--owner", "no"], keys].concat());
+    };
+    init(&[]);
+    place.bad(&update(0), 3, "trust.no-keys");
+    init(&["--trust", "stranger.pub"]);
+    place.bad(&update(1), 3, "trust.unsigned");
+    assert_eq!(fetched(), 0, "nobody could verify it");
+    place.bad(&update(0), 3, "trust.signature");
+    place.bad(&update(0), 3, "trust.signature");
+    assert_eq!(fetched(), 1, "it is here");
+    // It may have been spoiled on its way: a day later it is fetched anew.
+    let part = fs::read_dir(place.path("dev/.surefoot/downloads")).unwrap().map(|entry| entry.unwrap().path());
+    let part = part.into_iter().find(|path| path.extension().is_some_and(|name| name == "part")).unwrap();
+    let touch = ["-d", "25 hours ago", part.to_str().unwrap()];
+    assert!(Command::new("touch").args(touch).status().unwrap().success());
+    place.bad(&update(0), 3, "trust.signature");
+    place.bad(&update(0), 3, "trust.signature");
+    assert_eq!(fetched(), 2);
+    // Another signature is another package.
+    place.bad(&update(2), 3, "trust.signature");
+    assert_eq!(fetched(), 3);
+    place.bad(&update(0), 3, "trust.signature");
+    place.good(&[&update(0)[..], &["--trust", "key.pub"]].concat());
+    assert_eq!(fetched(), 4, "with the right key nothing is fetched that is here");
+    place.assert_same("dev", "new");
 }
 
 #[test]

@@ -11,21 +11,27 @@ use crate::cli::progress::Meter;
 use crate::cli::service::{self, Decision};
 use crate::device::{Attempts, Downloads, Engine, PatchProcessor};
 use crate::error::{Advice, Code, Error};
-use crate::fetch::{Carriers, Wanted};
+use crate::fetch::{Carriers, Options};
+use crate::limits;
 use crate::model::PatchPackageInfo;
 use crate::package::Package;
 use crate::strategy::Way;
+use crate::trust::Keyring;
 use crate::vfs::OsVfs;
 use std::path::Path;
 
 /// The first bytes of a tar.gz.
 const GZIP: &[u8] = &[0x1f, 0x8b];
+/// Those of a package of surefoot's.
+const PACKAGE: &[u8] = b"surefoot";
 
 pub(super) fn run(asked: &Update, global: &Global, output: &Output) -> Result<(), Error> {
     let managed = Managed::of(global)?;
     let meter = Meter::new(output);
     // Whatever a crash left is settled first: it may have finished the update.
-    drop(settled(&managed, output, &meter)?);
+    let engine = settled(&managed, output, &meter)?;
+    let keyring = keyring(&engine, &asked.how)?;
+    drop(engine);
     let carriers = service::carriers(&asked.web)?;
     if asked.way.manifest == ManifestKind::Repository {
         return follow(asked, &managed, &carriers, output, meter);
@@ -44,16 +50,10 @@ pub(super) fn run(asked: &Update, global: &Global, output: &Output) -> Result<()
     };
     output.message(&decision.strategy);
     output.item("strategy", &decision.strategy);
-    let wanted = Wanted {
-        addresses: service::addresses(&decision.base, &info.url, &asked.web.mirror)?,
-        size: info.size,
-        digest: info.digest()?,
-        blocks: None,
-        sections: None,
-        label: decision.manifest.version.to_string(),
-    };
+    refuse_unverifiable(&info, decision.strategy.way, &keyring, asked.how.allow_unsigned)?;
+    let wanted = service::wanted(&decision.base, &info, decision.manifest.version, &asked.web.mirror)?;
     downloads.keep_only(&[&wanted])?;
-    let options = service::options(&asked.web, info.size);
+    let options = Options { most_bytes: asked.way.max_bytes, ..service::options(&asked.web, info.size) };
     let fetched = downloads.fetch(&wanted, &carriers, &options, &meter);
     drop(meter);
     let done = fetched.and_then(|_| {
@@ -70,8 +70,13 @@ pub(super) fn run(asked: &Update, global: &Global, output: &Output) -> Result<()
     if let (Err(error), None) = (&done, wanted.digest)
         && error.advice() == Advice::Distrust
     {
-        // Nothing says that it would be another one if it was fetched again, and nothing that it would not.
-        downloads.keep_only(&[])?;
+        // Nothing says that it would be another one if it was fetched again, and nothing that it would not: what may be a
+        // package stays for a while, for when the right key is here.
+        let path = Downloads::<OsVfs>::path(&wanted, managed.state());
+        let known = [GZIP, PACKAGE].iter().any(|magic| starts_with(&path, magic).unwrap_or(false));
+        if !known || downloads.is_older(&wanted, limits::REFUSED_SECONDS)? {
+            downloads.keep_only(&[])?;
+        }
     }
     if done.is_ok() {
         // From here on a failure costs some space, and nothing else.
@@ -129,19 +134,31 @@ fn chosen(decision: &Decision, architecture: &str) -> Result<Option<PatchPackage
     match decision.strategy.way {
         Way::None => Ok(None),
         Way::Patch => {
-            let patch = decision.manifest.patch_package(architecture).ok_or_else(missing)?;
+            let patch = service::package(&decision.manifest, Way::Patch, architecture).ok_or_else(missing)?;
             patch.operations.validate()?;
             if patch.version.is_some_and(|version| version != decision.manifest.version) {
                 return Err(Error::new(Code::Format, "the patch makes another version than the manifest says"));
             }
-            Ok(Some(patch.clone()))
+            Ok(Some(patch))
         }
-        Way::Full | Way::Chain | Way::Blocks => {
-            let full = decision.manifest.full_package(architecture).ok_or_else(missing)?.clone();
-            let (url, hash, signature, size) = (full.url, full.hash, full.signature, full.size);
-            Ok(Some(PatchPackageInfo { url, hash, signature, size, ..PatchPackageInfo::default() }))
-        }
+        way => Ok(Some(service::package(&decision.manifest, way, architecture).ok_or_else(missing)?)),
     }
+}
+
+/// What nobody could verify when it is here is not fetched.
+fn refuse_unverifiable(info: &PatchPackageInfo, way: Way, keyring: &Keyring, unsigned: bool) -> Result<(), Error> {
+    let signature = info.signature_bytes()?;
+    if unsigned {
+        return Ok(());
+    }
+    if keyring.is_empty() {
+        return Err(Error::new(Code::NoKeys, "no key is trusted to sign packages"));
+    }
+    // A full package may carry its signature in itself.
+    if way == Way::Patch && signature.is_none() {
+        return Err(Error::new(Code::Unsigned, "the package is not signed"));
+    }
+    Ok(())
 }
 
 /// Applies a full package: one of surefoot's own, which says for itself what it holds, or a tar.gz.

@@ -14,6 +14,7 @@ fn wanted(addresses: &[&str]) -> Wanted {
         size: Some(LENGTH),
         digest: Some(Digest::of(&content())),
         blocks: None,
+        signature: None,
         sections: None,
         label: "it".into(),
     }
