@@ -113,10 +113,10 @@ impl<'a, V: Vfs> Stock<'a, V> {
             planned: BTreeMap::new(),
             warnings: Vec::new(),
         };
-        planner.replace(operations, held)?;
+        planner.replace(operations, held, manifest.as_ref())?;
         planner.delete(operations)?;
-        if let Some(manifest) = manifest {
-            planner.forget(operations, &manifest);
+        if let Some(manifest) = &manifest {
+            planner.forget(operations, manifest);
         }
         let Planner { planned, warnings, .. } = planner;
         let change = |(path, after): (TreePath, Option<(Node, Source)>)| match after {
@@ -180,7 +180,12 @@ struct Planner<'a, V: Vfs> {
 }
 
 impl<V: Vfs> Planner<'_, V> {
-    fn replace(&mut self, operations: &Operations, held: BTreeMap<TreePath, Held>) -> Result<(), Error> {
+    fn replace(
+        &mut self,
+        operations: &Operations,
+        held: BTreeMap<TreePath, Held>,
+        manifest: Option<&Manifest>,
+    ) -> Result<(), Error> {
         let mut mismatches = Vec::new();
         for path in operations.replace_directories() {
             self.make_way(path, &mut mismatches)?;
@@ -189,7 +194,11 @@ impl<V: Vfs> Planner<'_, V> {
         for path in operations.replace_files() {
             self.make_way(path, &mut mismatches)?;
             match tree::node_at(self.vfs, &Place::tree(path))? {
-                Some(node) if node.is_directory() => mismatches.push(path.clone()),
+                // What is recorded goes with it; what is not, preflight finds in a directory that is to go.
+                Some(node) if node.is_directory() => match manifest.filter(|manifest| manifest.get(path).is_some()) {
+                    Some(manifest) => self.remove_if(path, |path| manifest.get(path).is_some())?,
+                    None => mismatches.push(path.clone()),
+                },
                 Some(node) => _ = self.found.insert(path.clone(), node),
                 None => {}
             }
@@ -304,7 +313,12 @@ impl<V: Vfs> Planner<'_, V> {
 
     /// Plans that everything at and below a path goes, unless it is planned otherwise later.
     fn remove(&mut self, path: &TreePath) -> Result<(), Error> {
-        for entry in tree::scan_below(self.vfs, &Place::tree(path))? {
+        self.remove_if(path, |_| true)
+    }
+
+    /// The same of those that are asked for.
+    fn remove_if(&mut self, path: &TreePath, asked: impl Fn(&TreePath) -> bool) -> Result<(), Error> {
+        for entry in tree::scan_below(self.vfs, &Place::tree(path))?.into_iter().filter(|entry| asked(&entry.path)) {
             self.planned.insert(entry.path.clone(), None);
             self.found.insert(entry.path, entry.node);
         }

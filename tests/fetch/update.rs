@@ -211,6 +211,32 @@ fn a_full_package_that_is_an_archive_replaces_what_it_has_at_its_top() {
     place.assert_same("dev", "old");
 }
 
+/// The page said that whatever is at the top of such an archive replaces what the tree has there, and the program refused
+/// it where the one was a file and the other a directory. What surefoot did not install is not removed for that.
+#[test]
+fn a_full_package_puts_files_in_the_place_of_directories_and_directories_in_that_of_files() {
+    let place = Place::new();
+    place.write("old/turned/one/deep", "a file in a directory that goes");
+    place.device();
+    place.write("new/turned", "a file where there was a directory");
+    place.write("new/gone/inside", "a file in a directory where there was a file");
+    let tar = ["-czf", "full.tar.gz", "-C", "new", "."];
+    assert!(Command::new("tar").args(tar).current_dir(place.path(".")).status().unwrap().success());
+    let key = SecretKey::from_pem(&fs::read_to_string(place.path("key")).unwrap()).unwrap();
+    let signature = STANDARD.encode(key.sign(b"", &fs::read(place.path("full.tar.gz")).unwrap()).0);
+    let full = json!({"url": "full.tar.gz", "signature": signature});
+    place.set_manifest(&json!({"version": "2.0.0", "packages": {"full": full}}));
+    place.write("dev/turned/one/of-the-user", "a file that nobody knows");
+    let (status, _, stderr) = place.run(&device("update", &[]));
+    assert!(status == 4 && stderr.contains("(tree.stray)") && stderr.contains("turned/one/of-the-user"), "{stderr}");
+    fs::remove_file(place.path("dev/turned/one/of-the-user")).unwrap();
+    place.assert_same("dev", "old");
+    place.good(&device("update", &[]));
+    place.assert_same("dev", "new");
+    place.good(&["--root", "dev", "rollback"]);
+    place.assert_same("dev", "old");
+}
+
 /// A server that breaks off once after 300,000 bytes of the package, and then does as is said; and how large that is.
 fn breaking_off(place: &Place, then: fn(&Asked, &mut TcpStream, &[u8])) -> (Server, usize) {
     fs::write(place.path("new/big"), super::noise(600_000, 1)).unwrap();

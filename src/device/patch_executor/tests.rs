@@ -389,6 +389,23 @@ fn a_full_disk_is_found_before_anything_changes() {
     assert!(codes.iter().flatten().all(|code| *code == Code::Space), "{codes:?}");
 }
 
+/// It was told as a bound that the package exceeds, although nobody had set one: there is no room for it.
+#[test]
+fn a_full_package_that_is_larger_than_the_disk_is_told_as_that() {
+    let bytes = package(&operations([&["large"], &[], &[], &[]]), &[("large", &"x".repeat(400 << 10))]);
+    let vfs = old_tree();
+    drop(PatchExecutor::with(vfs.clone()).unwrap());
+    vfs.set_options(|options| options.limit_bytes = Some(1 << 30));
+    let used = (1 << 30) - vfs.space(RootId::STATE).unwrap().free_bytes;
+    vfs.set_options(|options| options.limit_bytes = Some(used + (100 << 10)));
+    let mut executor = executor(&vfs, &bytes);
+    let code =
+        |executor: &mut PatchExecutor<SimVfs>| executor.apply_full_observed(&info(&bytes), &()).unwrap_err().code();
+    assert_eq!(code(&mut executor), Code::Space);
+    executor.limit_unpacked(Some(100 << 10));
+    assert_eq!(code(&mut executor), Code::Limit, "a bound that was set is one");
+}
+
 #[test]
 fn it_stops_on_request_before_anything_changes() {
     struct Stop(AtomicBool, Phase);
