@@ -236,14 +236,13 @@ enum Came {
     Right(Box<Front>),
     /// It is not the one with that name; what is here of it was removed.
     Wrong,
-    /// It says that it is longer than it is worth.
-    Large,
+    /// It says that it has so many bytes, and what is not here of them is more than it is worth.
+    Large(u64),
     Nothing,
 }
 
-/// Fetches the front of a package, if it has at most `worth` bytes, from one address after the other. Bytes that come over
-/// the wire for that are added to `received`. Nothing if it cannot be had in this way, or is nowhere the one with that
-/// name.
+/// Fetches the front of a package, if at most `worth` bytes have to come for that, from one address after the other; they
+/// are added to `received`. Nothing if it cannot be had in this way, or is nowhere the one with that name.
 pub(super) fn fetch_front<V: Vfs>(
     downloads: &Downloads<'_, V>,
     (wanted, name): (&Wanted, Digest),
@@ -251,14 +250,22 @@ pub(super) fn fetch_front<V: Vfs>(
     (carrier, options): (&dyn Carrier, &Options),
     (observer, received): (&dyn Observer, &mut u64),
 ) -> Result<Option<Front>, Error> {
-    for address in &wanted.addresses {
+    let (before, mut claimed) = (*received, None);
+    for (number, address) in wanted.addresses.iter().enumerate() {
         let one = Wanted { addresses: vec![address.clone()], ..wanted.clone() };
         loop {
             // What is left of an earlier look is not the fault of whoever is asked now.
             let left = downloads.has(wanted)?;
+            let worth = worth.saturating_sub(received.saturating_sub(before));
             match front_of(downloads, (&one, name), worth, (carrier, options), (observer, received))? {
                 Came::Right(front) => return Ok(Some(*front)),
-                Came::Large => return Ok(None),
+                // One alone may lie about it: the next one is asked, and what both say is believed.
+                Came::Large(bytes) if !left && claimed != Some(bytes) && number + 1 < wanted.addresses.len() => {
+                    downloads.forget(wanted)?;
+                    claimed = Some(bytes);
+                    break;
+                }
+                Came::Large(_) => return Ok(None),
                 Came::Wrong if left => {}
                 Came::Wrong | Came::Nothing => break,
             }
@@ -275,13 +282,17 @@ fn front_of<V: Vfs>(
     (observer, received): (&dyn Observer, &mut u64),
 ) -> Result<Came, Error> {
     let length = wanted.size.unwrap_or(0);
-    let mut end = limits::DOWNLOAD_PIECE.min(length);
+    let first = limits::DOWNLOAD_PIECE.min(length);
+    let (mut end, held) = (first, downloads.held(wanted)?);
     loop {
-        if end > worth {
-            return Ok(Came::Large);
+        let Some(sections) = Sections::new(length, vec![Section { start: 0, end, digest: None }]) else {
+            return Ok(Came::Nothing);
+        };
+        // What is here of it costs nothing.
+        if sections.bytes_besides(&held.pieces) > worth {
+            return Ok(if end > first { Came::Large(end) } else { Came::Nothing });
         }
-        let sections = Sections::new(length, vec![Section { start: 0, end, digest: None }]);
-        let part = sections.map_or_else(|| wanted.clone(), |sections| wanted.only(sections));
+        let part = wanted.only(sections);
         let most_bytes = options.most_bytes.map(|most| most.saturating_sub(*received));
         let options = Options { most_bytes, ..options.clone() };
         match downloads.bring(&part, carrier, &options, (observer, received)) {

@@ -39,12 +39,19 @@ impl Follower<'_> {
         let mut blocks = look.blocks.as_ref();
         let bytes = |release: &Release| look.blocks.as_ref().map_or(release.bytes, |blocks| blocks.sections.bytes());
         let total = packages.iter().map(|(release, _)| bytes(release)).sum();
+        let mut left = Vec::new();
+        for (release, wanted) in &packages {
+            let held = downloads.held(wanted)?;
+            let missing = |blocks: &Blocks| blocks.sections.bytes_besides(&held.pieces);
+            left.push(blocks.map_or(release.bytes.saturating_sub(held.bytes), missing));
+        }
         let staged: Vec<u64> = packages.iter().map(|(release, _)| release.space_bytes).collect();
         let room = staged_at_once(&staged, look.keep);
         let (mut before, mut received) = (0, look.received);
-        for (release, wanted) in &packages {
+        for (number, (release, wanted)) in packages.iter().enumerate() {
             let so_far = before + bytes(release);
-            let left = u64::saturating_sub(total, so_far);
+            // What is here of those that come later takes its room already.
+            let left = left.iter().skip(number + 1).sum::<u64>();
             let mut fetch = |wanted: &Wanted| {
                 let most_bytes = self.rules.max_bytes.map(|most| most.saturating_sub(received));
                 let options = Options { room: room.saturating_add(left), most_bytes, ..self.options.clone() };
@@ -87,10 +94,11 @@ impl Follower<'_> {
         let mut done: Option<Report> = None;
         for (release, wanted) in &packages {
             let settings = PackageSettings { allow_downgrade: look.downgrade, ..settings.clone() };
-            attempts.note(&vfs, release.version)?;
             // In the place of what was not fetched anything of its length will do.
             let padding = if blocks.is_some() { release.bytes } else { 0 };
             let read = downloads.read(wanted)?.chain(std::io::repeat(0).take(padding));
+            // What was fetched cannot be opened: that was no try.
+            attempts.note(&vfs, release.version)?;
             let applied = Package::open(read.take(if blocks.is_some() { release.bytes } else { u64::MAX }))
                 .map_err(Error::from)
                 .and_then(|package| Ok(package.accept_unsigned()?))

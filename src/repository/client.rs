@@ -108,6 +108,8 @@ enum Phase {
     Anchor(u64),
     /// Newer roots are looked for; so many have come.
     Root(u32),
+    /// No newer root is looked for: what is said of the last one is not the fault of whoever was asked.
+    Rooted,
     Timestamp,
     Snapshot,
     /// The metadata of a delegator's role.
@@ -163,6 +165,7 @@ impl Client {
                 Phase::Anchor(version) => return Ok(fetch_root(version)),
                 // 5.3.1: the next root may be signed by other keys altogether, so one leads to the next.
                 Phase::Root(_) => return Ok(fetch_root(self.next_root()?)),
+                Phase::Rooted => self.finish_root()?,
                 // 5.4.1: download the timestamp metadata, up to a fixed number of bytes.
                 Phase::Timestamp => {
                     let name = metadata_name(role::TIMESTAMP, None);
@@ -202,7 +205,10 @@ impl Client {
             (Phase::Anchor(version), Answer::Bytes(bytes)) => self.on_first_root(version, bytes),
             (Phase::Anchor(_), Answer::Missing) => Err(RepositoryError::Anchor),
             (Phase::Root(count), Answer::Bytes(bytes)) => self.on_root(count, bytes),
-            (Phase::Root(_), Answer::Missing) => self.finish_root(),
+            (Phase::Root(_), Answer::Missing) => {
+                self.phase = Phase::Rooted;
+                Ok(())
+            }
             (Phase::Timestamp, Answer::Bytes(bytes)) => self.on_timestamp(bytes),
             (Phase::Timestamp, Answer::Missing) => Err(missing(role::TIMESTAMP)),
             (Phase::Snapshot, Answer::Bytes(bytes)) => self.on_snapshot(bytes),
@@ -210,7 +216,7 @@ impl Client {
             (Phase::Targets(delegator, name), Answer::Bytes(bytes)) => self.on_targets(delegator, name, bytes),
             (Phase::Targets(_, name), Answer::Missing) => Err(missing(&name)),
             // Nothing was asked for.
-            (Phase::Ready, _) => Ok(()),
+            (Phase::Rooted | Phase::Ready, _) => Ok(()),
         }
     }
 
@@ -357,8 +363,8 @@ impl Client {
         self.root = Some(root.body);
         self.keep(role::ROOT, bytes);
         // 5.3.9: go on with 5.3.2, unless too many have come.
-        self.phase = Phase::Root(count + 1);
-        if count + 1 >= limits::ROOT_ROTATIONS { self.finish_root() } else { Ok(()) }
+        self.phase = if count + 1 < limits::ROOT_ROTATIONS { Phase::Root(count + 1) } else { Phase::Rooted };
+        Ok(())
     }
 
     fn finish_root(&mut self) -> Result<(), RepositoryError> {

@@ -48,7 +48,7 @@ pub(super) fn options() -> Options {
     Options { patience: Patience { attempts: 0, ..Patience::default() }, ..Options::default() }
 }
 
-fn follower(carrier: &dyn Carrier, clock: Clock) -> Follower<'_> {
+pub(super) fn follower(carrier: &dyn Carrier, clock: Clock) -> Follower<'_> {
     Follower {
         addresses: vec![String::new()],
         carrier,
@@ -61,7 +61,7 @@ fn follower(carrier: &dyn Carrier, clock: Clock) -> Follower<'_> {
 }
 
 /// A device with version 1.0.0, which has looked at the repository.
-fn device(repository: &SimVfs) -> SimVfs {
+pub(super) fn device(repository: &SimVfs) -> SimVfs {
     let disk = SimVfs::new();
     disk.write_file("app", "one");
     let disk = disk.reboot_clean();
@@ -90,7 +90,7 @@ fn versions(disk: &SimVfs) -> BTreeMap<String, u64> {
 }
 
 /// The publisher adds two versions, a patch to each, and gets other keys.
-fn publish_more(repository: &SimVfs) {
+pub(super) fn publish_more(repository: &SimVfs) {
     let mut publisher = Publisher::open(repository.clone()).unwrap();
     add(&mut publisher, &package("1.0.1", "two, which is longer", Some(("1.0.0", "one")))).unwrap();
     let third = package("1.0.2", "three", Some(("1.0.1", "two, which is longer")));
@@ -378,7 +378,7 @@ fn what_a_look_has_chosen_is_not_installed_after_another_one() {
 }
 
 /// Two copies of a repository, at `old/` and `new/`.
-struct Two(Served, Served);
+pub(super) struct Two(pub(super) Served, pub(super) Served);
 
 impl Carrier for Two {
     fn get(&self, request: &Request) -> Result<Response, Failure> {
@@ -403,7 +403,7 @@ fn one_copy_does_not_say_alone_that_there_is_no_newer_root() {
 }
 
 /// Bytes that look like nothing, as text.
-fn noise(length: usize, seed: u64) -> String {
+pub(super) fn noise(length: usize, seed: u64) -> String {
     let mut state = seed.wrapping_mul(2).wrapping_add(1);
     let step = |_| {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -437,7 +437,7 @@ fn on_disk(files: &BTreeMap<&'static str, String>) -> SimVfs {
 }
 
 /// A repository with a full package of the new tree, and a device with the old one.
-fn mostly_the_same() -> (SimVfs, SimVfs) {
+pub(super) fn mostly_the_same() -> (SimVfs, SimVfs) {
     let repository = repository();
     let walk = Walk { policy: Policy { owner: false, mtime: false }, state_inside: true };
     let new = on_disk(&large_tree(true));
@@ -556,7 +556,7 @@ fn what_is_changed_after_a_look_stops_the_update_and_is_looked_at_again() {
 }
 
 /// A copy of the repository whose package of 1.1.0 is spoiled.
-fn spoiled(repository: &SimVfs, how: impl Fn(&mut [u8])) -> SimVfs {
+pub(super) fn spoiled(repository: &SimVfs, how: impl Fn(&mut [u8])) -> SimVfs {
     let copy = repository.fork();
     let is_it = |path: &String| path.starts_with("targets/any/1.1.0/") && path.ends_with("full.sf");
     let path = copy.snapshot().paths().into_iter().find(is_it).unwrap();

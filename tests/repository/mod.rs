@@ -7,6 +7,7 @@ mod interrupted;
 mod publisher;
 mod reference;
 mod state;
+mod stopped;
 mod workflow;
 
 use serde_json::json;
