@@ -1,7 +1,7 @@
 //! What servers do wrong, one test each, over real connections.
 
 use super::server::{Asked, Server, send, serve, serve_up_to};
-use super::{PIECE, Site, Told, noise, options, wanted, web};
+use super::{PIECE, Site, Told, files, noise, options, wanted, web};
 use std::io::Write as _;
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -329,6 +329,35 @@ fn what_is_stopped_goes_on_later_without_fetching_anything_twice() {
     let again = site.fetch_by(&wanted, &carrier, &options(), &()).unwrap();
     assert_eq!(again.received, 0, "what is here and verified is not fetched again");
     assert_eq!(server.asked().len(), 2);
+}
+
+/// A piece that is spoilt on the disk was not fetched, and was told as here by whoever asked before the end of the next
+/// download: what it costs was told too low.
+#[test]
+fn a_piece_that_is_spoilt_on_the_disk_is_not_told_as_here_again() {
+    let content = noise(8 * PIECE, 6);
+    let served = content.clone();
+    let server = Server::start(move |asked, stream| match asked.number {
+        0 => serve_up_to(asked, stream, &served, TAG, 5 * PIECE),
+        1 | 2 => send(stream, "404 Not Found", &["Content-Length: 0"], b""),
+        _ => serve(asked, stream, &served, TAG),
+    });
+    let (site, wanted) = (Site::new(), wanted(server.url("it"), &content));
+    let held = || {
+        let held = surefoot::fetch::held(&site.vfs, &files()).unwrap();
+        assert_eq!(held.bytes, (held.pieces.len() * PIECE) as u64);
+        held.pieces.into_iter().collect::<Vec<_>>()
+    };
+    site.fetch(&wanted).unwrap_err();
+    assert_eq!(held(), [0, 1, 2, 3, 4]);
+    let mut bytes = std::fs::read(site.content()).unwrap();
+    bytes[2 * PIECE + 5] ^= 1;
+    std::fs::write(site.content(), bytes).unwrap();
+    assert_eq!(held(), [0, 1, 2, 3, 4], "nobody has looked");
+    site.fetch(&wanted).unwrap_err();
+    assert_eq!(held(), [0, 1, 3, 4]);
+    assert_eq!(site.fetch(&wanted).unwrap().received, 4 * PIECE as u64);
+    assert_eq!(std::fs::read(site.content()).unwrap(), content);
 }
 
 #[test]
