@@ -1,21 +1,25 @@
 #!/usr/bin/env bash
 # Measures download and verification of one big file from nginx on the loopback, beside `curl -o` and `sha256sum`, and
-# prints a Markdown table: medians of interleaved runs, and the largest resident set.
+# prints a Markdown table: medians of interleaved runs, and the largest resident set. Then `update` of a full package from
+# a repository of which the first copy has another byte in one megabyte, and from a good one: bytes served of the package.
 #
 #   benches/download.sh [RUNS]
 #
 # TMPDIR    a directory with twice the size free (default /var/tmp)
 # BIG_MIB   size of the file (default 1024)
+# FULL_MIB  size of the full package (default 256)
 set -euo pipefail
 export LC_ALL=C
 runs=${1:-5}
 mib=${BIG_MIB:-1024}
+full=${FULL_MIB:-256}
 export PATH="$PATH:/usr/sbin"
 for tool in nginx curl python3 /usr/bin/time; do
     command -v "$tool" > /dev/null || { echo "download: $tool is missing" >&2; exit 2; }
 done
-cargo build --release --all-features --example fetch_file
+cargo build --release --all-features --bins --example fetch_file
 program=$PWD/target/release/examples/fetch_file
+surefoot=$PWD/target/release/surefoot
 
 work=$(mktemp -d "${TMPDIR:-/var/tmp}/download.XXXXXX")
 server=
@@ -27,10 +31,13 @@ $([ "$(id -u)" != 0 ] || echo "user root;")
 daemon off; master_process off; pid $work/pid; error_log $work/error.log;
 events { worker_connections 64; }
 http {
-  access_log off; sendfile on;
+  log_format served '\$uri \$body_bytes_sent'; access_log off; sendfile on;
   client_body_temp_path $work/a; proxy_temp_path $work/b; fastcgi_temp_path $work/c; uwsgi_temp_path $work/d;
   scgi_temp_path $work/e;
-  server { listen 127.0.0.1:$port; root $work/www; }
+  server {
+    listen 127.0.0.1:$port; root $work/www;
+    location ~ /targets/ { access_log $work/served served; }
+  }
 }
 END
 head -c "${mib}M" /dev/urandom > "$work/www/file"
@@ -65,4 +72,39 @@ print("| figure | surefoot | peer | speed | target |\n|---|---|---|---|---|")
 print(f"| download and verify {sys.argv[3]} MiB | {seconds[0]:.2f} s | `curl -o`, `sha256sum`: {seconds[1]:.2f} s | "
       f"{seconds[1] / seconds[0]:.2f} (run by run {statistics.median(ratios):.2f}, {ratios[0]:.2f} to {ratios[-1]:.2f}) | >= 0.8 |")
 print(f"| memory of it | {max(run[1] for run in us) / 1024:.1f} MiB | | | < 32 MiB |")
+END
+
+# A corrupted megabyte costs a megabyte.
+cd "$work"
+mkdir tree device
+head -c "${full}M" /dev/urandom | split -b 4M - tree/file
+{
+    "$surefoot" keygen -o key
+    "$surefoot" repo init www/good --key key
+    "$surefoot" -q build --full tree --to 1.1.0 --owner no --no-prove -o full.sf
+    "$surefoot" repo add www/good full.sf --key key
+    "$surefoot" --root device init --version 1.0.0 --trust www/good/metadata/1.root.json --owner no
+} > /dev/null
+cp -a www/good www/bad
+package=$(echo www/bad/targets/any/1.1.0/*)
+length=$(stat -c %s "$package")
+python3 - "$package" "$((length / 2))" <<'END'
+import sys
+with open(sys.argv[1], "r+b") as package:
+    package.seek(int(sys.argv[2]))
+    byte = package.read(1)[0]
+    package.seek(int(sys.argv[2]))
+    package.write(bytes([byte ^ 1]))
+END
+"$surefoot" --root device -q update --from "${url%/file}/bad" --mirror "${url%/file}/good" > /dev/null
+diff -r --exclude .surefoot tree device
+python3 - served "$length" <<'END'
+import collections, sys
+served = collections.Counter()
+for line in open(sys.argv[1]):
+    path, sent = line.split()
+    served[path.split("/")[1]] += int(sent)
+length, total = int(sys.argv[2]), sum(served.values())
+print(f"| full package of {length} bytes, one byte of it wrong at one of two mirrors | {total} bytes served, {served['bad']} by "
+      f"that one, {served['good']} by the other | | {total / length:.4f} of the package | |")
 END
