@@ -1,6 +1,6 @@
 //! `Engine`: transactions on one tree.
 
-use super::baseline::{manifest_changes, whole_length, write_manifest};
+use super::baseline::{manifest_changes, manifest_length, write_manifest};
 use super::executor::{self, Ended, Run, Staged, Staging};
 use super::history::{self, HistoryEntry};
 use super::layout::{self, Id};
@@ -142,7 +142,8 @@ impl<V: Vfs> Engine<V> {
         if request.target.is_some() && request.target != digest {
             return Err(Error::new(Code::PackageFormat, "the changes do not lead to the tree that was promised"));
         }
-        let room = Room { manifest: whole_length(&base, manifest.as_ref(), request.changes.len()), ..Room::default() };
+        let length = |manifest: &Manifest| manifest_length(&base, manifest, &request.changes);
+        let room = Room { manifest: manifest.as_ref().map(length), begun: request.id.is_some(), ..Room::default() };
         let known = std::mem::take(&mut request.known);
         let checked = preflight::check(&self.vfs, request.changes, before, policy, (&known, room), observer)?;
         drop(known);

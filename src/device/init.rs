@@ -46,9 +46,9 @@ impl<V: Vfs> Engine<V> {
                 vfs.remove_file(&left)?;
             }
         }
-        // The mark of a failed sync comes before the first sync.
-        store::write_file(&vfs, &layout::poison(), &Session::default().0)?;
-        config.write(&vfs)?;
+        // The mark of a failed sync comes before the first sync. What is lost of it reads as no mark.
+        vfs.write_at(&vfs.create(&layout::poison())?, 0, &Session::default().0)?;
+        config.create(&vfs)?;
         store::ensure_dir(&vfs, &layout::generations())?;
         store::ensure_dir(&vfs, &layout::manifests())?;
         let id = vfs.fresh_id()?;

@@ -65,11 +65,18 @@ impl Config {
             .ok_or_else(|| Error::new(Code::Format, format!("{at} is not a configuration of format 1")))
     }
 
-    pub(super) fn write<V: Vfs>(&self, vfs: &V) -> Result<(), Error> {
-        let bytes = serde_json::to_vec_pretty(self)
-            .map_err(|error| Error::new(Code::Internal, "the configuration cannot be written").because(error))?;
-        replace_file(vfs, &layout::config_new(), &layout::config(), &bytes)?;
-        Ok(())
+    /// Writes it where there is none. Durable after the next sync of everything.
+    pub(super) fn create<V: Vfs>(&self, vfs: &V) -> Result<(), Error> {
+        write_file(vfs, &layout::config(), &self.bytes()?)
+    }
+
+    pub(super) fn replace<V: Vfs>(&self, vfs: &V) -> Result<(), Error> {
+        replace_file(vfs, &layout::config_new(), &layout::config(), &self.bytes()?)
+    }
+
+    fn bytes(&self) -> Result<Vec<u8>, Error> {
+        serde_json::to_vec_pretty(self)
+            .map_err(|error| Error::new(Code::Internal, "the configuration cannot be written").because(error))
     }
 }
 
@@ -203,11 +210,7 @@ pub(super) fn replace_file<V: Vfs>(vfs: &V, new: &Place, at: &Place, bytes: &[u8
     if vfs.stat(new)?.is_some() {
         vfs.remove_file(new)?;
     }
-    let file = vfs.create(new)?;
-    for (number, chunk) in bytes.chunks(1 << 20).enumerate() {
-        vfs.write_at(&file, (number as u64) << 20, chunk)?;
-    }
-    vfs.sync_file(&file).map_err(|error| sync_failed(vfs, error))?;
+    write_file(vfs, new, bytes)?;
     // The new name as well: if it were lost and the rename kept, neither file would be left.
     vfs.sync_all().map_err(|error| sync_failed(vfs, error))?;
     vfs.rename(new, at, crate::vfs::Rename::Replace)?;

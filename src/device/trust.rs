@@ -10,7 +10,7 @@ use crate::error::{Code, Error};
 use crate::limits;
 use crate::repository::{Anchor, Client, Clock, OfflinePolicy, Stored, role, stored_role};
 use crate::trust::Keyring;
-use crate::vfs::{Place, Rename, Vfs};
+use crate::vfs::{Place, Vfs};
 
 impl<V: Vfs> Engine<V> {
     /// Begins a look at a repository with what is kept of it, or with the keys of the configuration before anything
@@ -48,16 +48,7 @@ impl<V: Vfs> Engine<V> {
             Some(bytes) => {
                 store::ensure_dir(vfs, &layout::trust())?;
                 drop_delegated(vfs, role)?;
-                let new = layout::trust_new();
-                if vfs.stat(&new)?.is_some() {
-                    vfs.remove_file(&new)?;
-                }
-                store::write_file(vfs, &new, bytes)?;
-                // Its name too must be durable before the rename is: else only the rename might survive, and nothing
-                // would be there.
-                vfs.sync_all().map_err(|error| store::sync_failed(vfs, error))?;
-                vfs.rename(&new, &layout::trust_of(role), Rename::Replace)?;
-                vfs.sync_all().map_err(|error| store::sync_failed(vfs, error))
+                store::replace_file(vfs, &layout::trust_new(), &layout::trust_of(role), bytes)
             }
             None if vfs.stat(&layout::trust_of(role))?.is_none() => Ok(()),
             None => {

@@ -134,7 +134,8 @@ impl<V: Vfs> Journal<V> {
 
     /// Makes everything durable: what was appended, and whatever else was done on the file system.
     pub fn sync_all(&mut self, vfs: &V) -> Result<(), IoError> {
-        if !vfs.sync_all_reports() {
+        let is_durable = self.settled && self.durable == self.next;
+        if !is_durable && !vfs.sync_all_reports() {
             vfs.sync_file(&self.file)?;
         }
         vfs.sync_all()?;

@@ -330,17 +330,17 @@ pub(super) const GROUPS: &[Group] = &[
             ),
             (
                 "a barrier of everything is none",
-                "pub fn sync_all(&mut self, vfs: &V) -> Result<(), IoError> { if !vfs.sync_all_reports() { vfs.sync_file(&self.file)?; } @{vfs.sync_all()?;}@",
+                "if !is_durable && !vfs.sync_all_reports() { vfs.sync_file(&self.file)?; } @{vfs.sync_all()?;}@",
                 "let _ = vfs;",
             ),
             (
                 "a barrier of everything is one of the journal",
-                "pub fn sync_all(&mut self, vfs: &V) -> Result<(), IoError> { if !vfs.sync_all_reports() { vfs.sync_file(&self.file)?; } @{vfs.sync_all()?;}@",
+                "if !is_durable && !vfs.sync_all_reports() { vfs.sync_file(&self.file)?; } @{vfs.sync_all()?;}@",
                 "vfs.sync_file(&self.file)?;",
             ),
             (
                 "a barrier of everything is trusted with the journal",
-                "if @{!vfs.sync_all_reports()}@ { vfs.sync_file(&self.file)?;",
+                "if !is_durable && @{!vfs.sync_all_reports()}@ { vfs.sync_file(&self.file)?;",
                 "false",
             ),
             ("an epoch begins before the last one is durable", "@{self.settle(vfs)?;}@ let header", ""),
