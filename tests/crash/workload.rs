@@ -5,7 +5,7 @@ use std::sync::Arc;
 use surefoot::crashtest::Scenario;
 use surefoot::model::Policy;
 use surefoot::package::Level;
-use surefoot::publish::{Options as BuildOptions, build_patch};
+use surefoot::publish::{BuildReport, Options as BuildOptions, build_patch};
 use surefoot::tree::{Walk, scan};
 use surefoot::vfs::SimVfs;
 use surefoot::vfs::sim::Options;
@@ -286,6 +286,8 @@ fn many(disk: &SimVfs, version: u32) {
 /// A workload made ready.
 pub(super) struct Prepared {
     scenario: Scenario,
+    /// What its package holds.
+    pub(super) built: BuildReport,
 }
 
 impl std::ops::Deref for Prepared {
@@ -298,11 +300,16 @@ impl std::ops::Deref for Prepared {
 
 impl Prepared {
     pub(super) fn new(workload: &Workload, options: Options) -> Self {
+        Self::between(workload.old, workload.new, workload.policy, options)
+    }
+
+    /// A package that leads from one tree to another.
+    pub(super) fn between(old: impl Fn(&SimVfs), new: impl Fn(&SimVfs), policy: Policy, options: Options) -> Self {
         let disk = SimVfs::with(options.clone());
-        (workload.old)(&disk);
+        old(&disk);
         let wanted = SimVfs::with(Options { limit_bytes: None, limit_inodes: None, ..options });
-        (workload.new)(&wanted);
-        let walk = Walk { policy: workload.policy, state_inside: true };
+        new(&wanted);
+        let walk = Walk { policy, state_inside: true };
         let before = scan(&disk, &walk, &|_, _| ()).unwrap();
         let after = scan(&wanted, &walk, &|_, _| ()).unwrap();
         let mut package = Vec::new();
@@ -310,12 +317,12 @@ impl Prepared {
         let how =
             BuildOptions { to: "2.0.0".into(), level: Level::Fast, segment: Some(700), ..BuildOptions::default() };
         let mut spool = Cursor::new(Vec::new());
-        build_patch(("1.0.0", &before, &disk), (&after, &wanted), &how, &mut spool, &mut package).unwrap();
+        let built = build_patch(("1.0.0", &before, &disk), (&after, &wanted), &how, &mut spool, &mut package).unwrap();
         let package: Arc<[u8]> = package.into();
         let open = move || Ok(Box::new(Cursor::new(package.clone())) as Box<dyn Read>);
         let mut scenario = Scenario::new(&disk, "1.0.0", &before, open).unwrap();
         // What it should be, not what the engine makes of it.
         scenario.new = scenario.snapshot(&wanted);
-        Self { scenario }
+        Self { scenario, built }
     }
 }

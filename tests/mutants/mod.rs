@@ -402,7 +402,7 @@ impl Run {
             .args([tests, "--test-threads=1"])
             .current_dir(&self.source)
             .env("SUREFOOT_MUTANT", number.to_string())
-            .env("SUREFOOT_RANDOM_RUNS", "1000")
+            .env("SUREFOOT_RANDOM_RUNS", "160")
             .env("RAYON_NUM_THREADS", "1")
             .stdout(fs::File::create(&log).unwrap())
             .stderr(Stdio::null())
