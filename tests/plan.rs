@@ -415,6 +415,12 @@ proptest! {
     fn a_plan_reads_back_and_undoes_itself(plan in plans()) {
         let (bytes, digest) = plan.encode();
         prop_assert_eq!(Digest::of(&bytes), digest);
+        let proposal = |step: &Step| {
+            let (path, before, after) = (step.path.clone(), step.before.clone(), step.after.clone());
+            Proposal { path, before, links: 1, after }
+        };
+        let proposals: Vec<Proposal> = plan.steps.iter().map(proposal).collect();
+        prop_assert_eq!(Plan::length(proposals.iter()), bytes.len() as u64);
         prop_assert_eq!(Plan::decode(&bytes).unwrap(), plan.clone());
         let undo = plan.clone().inverse([1; 16]);
         prop_assert_eq!((undo.transaction, undo.slots), ([1; 16], plan.slots));

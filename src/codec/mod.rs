@@ -62,6 +62,13 @@ pub fn encode_into<T: Serialize>(value: &T, out: &mut Vec<u8>) {
     debug_assert!(result.is_ok(), "wire types hold nothing that cannot be encoded");
 }
 
+/// How many bytes a wire value has.
+pub fn length<T: Serialize>(value: &T) -> u64 {
+    let result = bincode::serde::encode_into_std_write(value, &mut std::io::sink(), config());
+    debug_assert!(result.is_ok(), "wire types hold nothing that cannot be encoded");
+    result.map_or(0, |length| length as u64)
+}
+
 /// Reads a wire value that takes all of `bytes`.
 pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
     let (value, used) = decode_prefix(bytes)?;

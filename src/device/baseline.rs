@@ -216,10 +216,12 @@ fn add_disturbed(
     Ok(())
 }
 
-/// How long the manifest will be, if it is written whole after so many changes.
-pub(super) fn whole_length(base: &Generation, manifest: Option<&Manifest>, changes: usize) -> u64 {
-    let whole = manifest.filter(|manifest| is_written_whole(base, manifest, changes));
-    whole.map_or(0, |manifest| v1::encode_manifest(manifest).len() as u64)
+/// How long the file of a manifest will be that is written after these changes.
+pub(super) fn manifest_length(base: &Generation, manifest: &Manifest, changes: &[Change]) -> u64 {
+    if is_written_whole(base, manifest, changes.len()) {
+        return v1::encode_manifest(manifest).len() as u64;
+    }
+    v1::manifest_delta_length(changes.iter().map(|change| (&change.path, change.after.as_ref())))
 }
 
 /// A delta of half the manifest, or a long chain of them, costs more to read than it saves to write.

@@ -71,7 +71,7 @@ impl<V: Vfs> Engine<V> {
     /// Changes what the tree trusts and keeps.
     pub fn set_config(&mut self, config: Config) -> Result<(), Error> {
         self.require_whole()?;
-        let result = config.write(&self.vfs);
+        let result = config.replace(&self.vfs);
         self.notice(result)?;
         self.config = config;
         Ok(())

@@ -1,6 +1,6 @@
 //! Applying a package: from what it promises to the changes of a transaction.
 
-use super::baseline::whole_length;
+use super::baseline::manifest_length;
 use super::blocks::{Blocks, is_there};
 use super::engine::{Change, Engine, NoPayload, Payload, Report, Request, Settings, Sink, Source};
 use super::observer::Observer;
@@ -131,7 +131,9 @@ impl<V: Vfs> Engine<V> {
         let folder = unpack::find(&self.vfs, id, current.id, self.finished())?;
         let room = Room {
             spare: folder.as_ref().map_or(0, unpack::Folder::bytes),
-            manifest: whole_length(&current, Some(&recorded), changes.len()),
+            manifest: Some(manifest_length(&current, &recorded, &changes)),
+            note: Some(unpack::note_length(promise.segments().len())).filter(|_| folder.is_none()),
+            begun: folder.is_some(),
         };
         let Checked { proposals, seen, .. } =
             preflight::check(&self.vfs, changes, before, head.policy, (&Known::new(), room), observer)?;

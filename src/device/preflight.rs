@@ -7,12 +7,17 @@ use super::layout::{self, STATE_DIRECTORY};
 use super::observer::{Observer, Phase, Progress};
 use crate::error::{Code, Error, Finding};
 use crate::model::{Difference, Kind, Metadata, Node, Policy, TreePath};
-use crate::transaction::{Arrangement, Method, Proposal, arrange, is_locked};
+use crate::transaction::{Arrangement, Method, Plan, Proposal, arrange, is_locked};
 use crate::tree;
 use crate::vfs::{Capabilities, FileType, Place, RootId, Stat, Vfs};
 use rayon::prelude::*;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Blocks for what grows: the history, and the folders of generations and of manifests.
+const GROWTH_BLOCKS: u64 = 3;
+/// Bytes of a name in a folder of slots: of six digits, with what file systems keep beside it.
+const NAME_BYTES: u64 = 64;
 
 /// What preflight found out.
 pub(super) struct Checked {
@@ -38,8 +43,12 @@ pub(super) type Known = HashMap<TreePath, Print>;
 pub(super) struct Room {
     /// So many bytes of contents that are to come are on the disk already.
     pub(super) spare: u64,
-    /// How long the manifest is, if it will be written whole.
-    pub(super) manifest: u64,
+    /// How long the file of the manifest will be, if one is written.
+    pub(super) manifest: Option<u64>,
+    /// How long the note of what is unpacked will be, if one is to come.
+    pub(super) note: Option<u64>,
+    /// Are the folders of the transaction and of its slots there already?
+    pub(super) begun: bool,
 }
 
 /// Checks everything. `before` says what each change starts from.
@@ -364,8 +373,9 @@ fn moved(
     moved
 }
 
-/// Everything that staging may take. What is replaced takes nothing: it only changes places. Holes are counted as if they
-/// were written, since nobody knows of them yet.
+/// Everything that staging takes: in inodes exactly; in bytes what its files take, and [`GROWTH_BLOCKS`], [`NAME_BYTES`]
+/// and a block for each new directory and long link. What is replaced takes nothing: it only changes places. Holes are
+/// counted as if they were written, since nobody knows of them yet, and so are blocks that files will share.
 fn refuse_space<V: Vfs>(
     vfs: &V,
     sources: &[Source],
@@ -376,34 +386,34 @@ fn refuse_space<V: Vfs>(
 ) -> Result<(), Error> {
     let space = vfs.space(RootId::STATE)?;
     let blocks = |bytes: u64| bytes.div_ceil(space.block.max(1)) * space.block.max(1);
-    // Generation, slots, aside, state, plan, manifest, and their folders growing.
-    let (mut bytes, mut inodes) = (8 * blocks(1), 6);
-    let mut state_bytes: u64 = 4096;
+    let steps = proposals.iter().zip(arrangements).filter(|(_, how)| **how != Arrangement::Nothing).map(|(p, _)| p);
+    let files = [Some(1), Some(Plan::length(steps)), room.manifest, room.note].into_iter().flatten();
+    let (mut bytes, mut inodes) = files.fold((0, 0), |(bytes, inodes), length| (bytes + blocks(length), inodes + 1));
+    let folders = if room.begun { 0 } else { 2 } + u64::from(!capabilities.exchange);
+    inodes += folders;
+    bytes += (folders + GROWTH_BLOCKS) * blocks(1);
     for (index, ((source, p), how)) in sources.iter().zip(proposals).zip(arrangements).enumerate() {
-        state_bytes += 2 * (400 + 2 * p.path.as_bytes().len() as u64);
         if *how != Arrangement::Swap {
             continue;
         }
-        bytes += 64; // the name in the slots
+        bytes += NAME_BYTES;
         if let (Some(before), Some(_), false) = (&p.before, &p.after, capabilities.exchange) {
-            // What is replaced gets a second name, or is copied.
-            inodes += 1;
-            bytes += if capabilities.hard_links { 0 } else { blocks(before.kind.size()) };
+            // What is replaced gets a second name, or is made again.
+            bytes += NAME_BYTES;
+            if before.is_directory() || !capabilities.hard_links {
+                inodes += 1;
+                bytes += content(before, blocks);
+            }
         }
         if let Some(after) = &p.after {
             if after.leader.is_some() || matches!(source, Source::Staged(_)) || moved.contains(&index) {
                 continue;
             }
             inodes += 1;
-            bytes += match &after.kind {
-                Kind::File { size, .. } => blocks(*size),
-                Kind::Directory => blocks(1),
-                Kind::Symlink { target } if target.len() < 60 => 0,
-                Kind::Symlink { .. } => blocks(1),
-            };
+            bytes += content(after, blocks);
         }
     }
-    bytes = (bytes + 2 * blocks(state_bytes) + blocks(room.manifest)).saturating_sub(room.spare);
+    bytes = bytes.saturating_sub(room.spare);
     if bytes > space.free_bytes {
         return Err(Error::new(Code::Space, format!("up to {bytes} bytes are needed, {} are free", space.free_bytes)));
     }
@@ -412,6 +422,17 @@ fn refuse_space<V: Vfs>(
             Err(Error::new(Code::Inodes, format!("{inodes} inodes are needed, {free} are free")))
         }
         _ => Ok(()),
+    }
+}
+
+/// Bytes that the content of an object takes.
+fn content(node: &Node, blocks: impl Fn(u64) -> u64) -> u64 {
+    match &node.kind {
+        Kind::File { size, .. } => blocks(*size),
+        Kind::Directory => blocks(1),
+        // File systems keep short ones in the inode.
+        Kind::Symlink { target } if target.len() < 60 => 0,
+        Kind::Symlink { .. } => blocks(1),
     }
 }
 

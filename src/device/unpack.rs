@@ -96,6 +96,11 @@ pub fn read_sources<R: Read>(package: Package<R, Verified>, base: &Manifest) -> 
     Ok(read.into_iter().filter_map(|file| paths.get(file as usize).map(|path| (*path).clone())).collect())
 }
 
+/// How long the note of what is unpacked gets, of so many segments.
+pub(super) fn note_length(segments: usize) -> u64 {
+    (v1::UNPACKED_START + segments * v1::UNPACKED_RECORD) as u64
+}
+
 /// Removes what was unpacked for a transaction from this generation.
 pub(super) fn forget<V: Vfs>(vfs: &V, base: Id, finished: Option<Id>) -> Result<(), Error> {
     sweep::unpacked(vfs, base, finished)?.into_iter().try_for_each(|id| sweep::remove_unpacked(vfs, id))

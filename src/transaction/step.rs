@@ -1,6 +1,6 @@
 //! `Step` and `Plan`: what goes from what to what, in which order.
 
-use super::Method;
+use super::{Method, Proposal};
 use crate::codec::{self, DecodeError, v1};
 use crate::limits;
 use crate::model::{Digest, Node, Policy, TreePath};
@@ -89,36 +89,44 @@ impl Plan {
     /// The bytes of the plan file, and their digest.
     pub fn encode(&self) -> (Vec<u8>, Digest) {
         let mut out = Vec::with_capacity(64 + 300 * self.steps.len());
-        codec::encode_into(
-            &v1::PlanHeader {
-                magic: v1::PLAN_MAGIC,
-                transaction: self.transaction,
-                slots: self.slots,
-                method: self.method,
-                policy: self.policy.bits(),
-                state: self.state.map_or([0; 32], |digest| digest.0),
-                manifest: self.manifest.map_or([0; 32], |digest| digest.0),
-                steps: self.steps.len() as u32,
-            },
-            &mut out,
-        );
+        codec::encode_into(&self.header(), &mut out);
         for step in &self.steps {
-            codec::encode_into(
-                &v1::Step {
-                    root: step.root,
-                    path: step.path.as_bytes().to_vec(),
-                    slot: step.slot,
-                    in_place: step.in_place,
-                    before: step.before.as_ref().map(v1::Node::from),
-                    before_inode: step.before_inode,
-                    after: step.after.as_ref().map(v1::Node::from),
-                    after_inode: step.after_inode,
-                },
-                &mut out,
-            );
+            let inodes = (step.before_inode, step.after_inode);
+            let wire =
+                wire(&step.path, (step.slot, step.in_place), (step.before.as_ref(), step.after.as_ref()), inodes);
+            codec::encode_into(&v1::Step { root: step.root, ..wire }, &mut out);
         }
         let digest = Digest::of(&out);
         (out, digest)
+    }
+
+    /// How many bytes the file of a plan with these steps will have.
+    pub fn length<'a>(steps: impl Iterator<Item = &'a Proposal>) -> u64 {
+        let step =
+            |p: &Proposal| codec::length(&wire(&p.path, (0, false), (p.before.as_ref(), p.after.as_ref()), (0, 0)));
+        let empty = Self {
+            transaction: [0; 16],
+            slots: [0; 16],
+            method: Method::Exchange,
+            policy: Policy::default(),
+            state: None,
+            manifest: None,
+            steps: Vec::new(),
+        };
+        codec::length(&empty.header()) + steps.map(step).sum::<u64>()
+    }
+
+    fn header(&self) -> v1::PlanHeader {
+        v1::PlanHeader {
+            magic: v1::PLAN_MAGIC,
+            transaction: self.transaction,
+            slots: self.slots,
+            method: self.method,
+            policy: self.policy.bits(),
+            state: self.state.map_or([0; 32], |digest| digest.0),
+            manifest: self.manifest.map_or([0; 32], |digest| digest.0),
+            steps: self.steps.len() as u32,
+        }
     }
 
     /// Does a plan file that begins with these bytes hold no step?
@@ -172,5 +180,24 @@ impl Plan {
             manifest: written(header.manifest),
             steps,
         })
+    }
+}
+
+/// A step of the tree as it is written.
+fn wire(
+    path: &TreePath,
+    (slot, in_place): (u32, bool),
+    (before, after): (Option<&Node>, Option<&Node>),
+    (before_inode, after_inode): (u64, u64),
+) -> v1::Step {
+    v1::Step {
+        root: 0,
+        path: path.as_bytes().to_vec(),
+        slot,
+        in_place,
+        before: before.map(v1::Node::from),
+        before_inode,
+        after: after.map(v1::Node::from),
+        after_inode,
     }
 }

@@ -192,7 +192,8 @@ fn pairs<'a>(old: &'a Manifest, new: &'a Manifest) -> impl Iterator<Item = Pair<
 mod tests {
     use super::*;
     use crate::codec::v1::{
-        decode_manifest, decode_manifest_delta, encode_manifest, encode_manifest_delta, tree_digest,
+        decode_manifest, decode_manifest_delta, encode_manifest, encode_manifest_delta, manifest_delta_length,
+        tree_digest,
     };
     use crate::model::Policy;
     use crate::tree::testing::{any_manifest, manifest_of, path};
@@ -208,7 +209,9 @@ mod tests {
             }
             if old.policy() == new.policy() {
                 let wire = changes.iter().map(|change| (&change.path, change.after.as_ref()));
-                let (_, read) = decode_manifest_delta(&encode_manifest_delta(new.policy(), wire)).unwrap();
+                let bytes = encode_manifest_delta(new.policy(), wire.clone());
+                prop_assert_eq!(manifest_delta_length(wire), bytes.len() as u64);
+                let (_, read) = decode_manifest_delta(&bytes).unwrap();
                 prop_assert_eq!(&read, &changes);
                 let made = old.clone().with(read).unwrap();
                 prop_assert_eq!(tree_digest(&made), tree_digest(&new));

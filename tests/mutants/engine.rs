@@ -715,7 +715,7 @@ pub(super) const GROUPS: &[Group] = &[
                 "true",
             ),
             ("what moves is charged", "|| @{moved.contains(&index)}@ { continue;", "false"),
-            ("a manifest takes no room", "+ @{blocks(room.manifest)}@", "0"),
+            ("a manifest takes no room", "Some(Plan::length(steps)), @{room.manifest}@, room.note]", "None"),
             ("space is not counted", "if @{bytes > space.free_bytes}@ {", "false"),
             ("inodes are not counted", "Some(free) if @{inodes > free}@ => {", "false"),
         ],

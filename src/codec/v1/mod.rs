@@ -18,7 +18,7 @@ pub use unpacked::{
     Noted, UNPACKED_RECORD, UNPACKED_START, Unpacked, decode_unpacked, encode_unpacked, encode_unpacked_segment,
 };
 
-use crate::codec::{DecodeError, decode_prefix, encode_into};
+use crate::codec::{DecodeError, decode_prefix, encode_into, length};
 use crate::limits;
 use crate::model::{self, Digest, Hasher, Policy, Time, TreePath};
 use serde::{Deserialize, Serialize};
@@ -217,6 +217,14 @@ pub fn encode_manifest_delta<'a>(
         encode_into(&Entry { path: path.as_bytes().into(), node: after.map(Node::from) }, &mut out);
     }
     out
+}
+
+/// How many bytes some changes to a manifest will have.
+pub fn manifest_delta_length<'a>(changes: impl Iterator<Item = (&'a model::TreePath, Option<&'a model::Node>)>) -> u64 {
+    let entry = |(path, after): (&model::TreePath, Option<&model::Node>)| {
+        length(&Entry { path: path.as_bytes().into(), node: after.map(Node::from) })
+    };
+    manifest_start(Policy::default(), true, 0).len() as u64 + changes.map(entry).sum::<u64>()
 }
 
 fn manifest_start(policy: Policy, delta: bool, entries: usize) -> Vec<u8> {
