@@ -18,6 +18,7 @@ enum Whose {
 
 /// Tests that are random all through: in every round.
 const RANDOM: &[(Whose, &str)] = &[
+    (Whose::Integration, "crash::random::a_package_between_random_trees_is_applied_or_not"),
     (Whose::Integration, "crash::random::a_random_transaction_happens_or_does_not"),
     (Whose::Integration, "crash::nested::five_cuts_in_a_row"),
     (Whose::Integration, "state_machine::folding"),
@@ -35,6 +36,8 @@ const SWEEPS: &[(Whose, &str)] = &[
     (Whose::Integration, "crash::nested::recovery_is_cut_at_every_call"),
     (Whose::Integration, "crash::poorer_file_systems_keep_the_promise"),
     (Whose::Integration, "crash::faults::every_call_fails_with_every_error_and_then_the_power_fails"),
+    (Whose::Integration, "crash::faults::every_call_of_every_workload_fails_in_some_way"),
+    (Whose::Integration, "crash::faults::every_call_of_recovery_fails_in_some_way"),
     (Whose::Integration, "crash::three_hundred_files"),
 ];
 

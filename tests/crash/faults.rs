@@ -1,10 +1,12 @@
 //! Errors of the system: every call fails with every error, then the power may fail as well.
 
-use super::oracle::{Act, Promise, judge, perform, present, recover};
+use super::nested::recovered_promise;
+use super::oracle::{ACTS, Act, Promise, judge, perform, present, recover};
 use super::workload::{Prepared, WORKLOADS, Workload};
-use super::{options, seed};
+use super::{PROFILES, Random, options, seed};
 use rayon::prelude::*;
 use std::collections::HashSet;
+use std::fmt;
 use std::sync::Mutex;
 use surefoot::crashtest::{Tally, judge_images};
 use surefoot::error::Advice;
@@ -23,8 +25,50 @@ const ERRORS: [Errno; 9] = [
     Errno::XDEV,
 ];
 
-fn by_name(name: &str) -> Workload {
-    *WORKLOADS.iter().find(|workload| workload.name == name).unwrap()
+/// How a call fails.
+type Kind = (Errno, When, Repeat);
+
+/// Every way in which a call may fail.
+fn kinds() -> Vec<Kind> {
+    let whens = [When::Before, When::After].into_iter();
+    let how = whens.flat_map(|when| [Repeat::OneShot, Repeat::Sticky].map(|repeat| (when, repeat)));
+    how.flat_map(|(when, repeat)| ERRORS.map(|errno| (errno, when, repeat))).collect()
+}
+
+/// Some of these ways.
+fn drawn(random: &mut Random, count: u64) -> Vec<Kind> {
+    let kinds = kinds();
+    (0..count).map(|_| kinds[random.below(kinds.len() as u64) as usize]).collect()
+}
+
+fn fault(number: u64, (errno, when, repeat): Kind) -> Faults {
+    Faults::none().fail_call(number, errno, when, repeat)
+}
+
+/// An act on a disk, of which calls fail.
+struct Case {
+    workload: Workload,
+    act: Act,
+    options: Options,
+}
+
+impl fmt::Display for Case {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { workload, act, options: Options { profile, exchange, sync_all_reports, .. } } = self;
+        write!(f, "{} {act:?} in {profile:?}, exchange {exchange}, sync reports {sync_all_reports}", workload.name)
+    }
+}
+
+/// Every act of every workload, each on a disk that is drawn for it.
+fn every_act() -> Vec<Case> {
+    let mut random = Random::new(seed());
+    let acts = WORKLOADS.iter().flat_map(|workload| ACTS.map(|act| (*workload, act)));
+    let drawn = |(workload, act)| {
+        let profile = PROFILES[random.below(PROFILES.len() as u64) as usize];
+        let (exchange, sync_all_reports) = (random.below(3) > 0, random.below(3) > 0);
+        Case { workload, act, options: Options { exchange, sync_all_reports, ..options(profile) } }
+    };
+    acts.map(drawn).collect()
 }
 
 /// What the answer of an act allows, besides what it had promised before.
@@ -48,81 +92,179 @@ fn check_answer(
     }
 }
 
-fn one_fault(prepared: &Prepared, act: Act, faults: Faults, budget: &Budget, tally: &mut Tally) -> Result<(), String> {
-    let vfs = prepared.disk.fork();
-    vfs.set_faults(faults);
-    let (promise, error) = perform(act, prepared, &vfs);
-    check_answer(prepared, &vfs, promise, error.as_ref())?;
-    // The fault is over and the process starts again, without a reboot.
-    let again = vfs.fork();
-    again.set_faults(Faults::none());
-    let undecided = error.as_ref().is_some_and(|error| error.advice() == Advice::Undecided);
-    match recover(&again) {
-        Ok(status) => present(prepared, &again, promise, &status)?,
-        Err(message) if undecided && message.contains("apply.sync-failed") => {}
-        Err(message) => return Err(format!("after {error:?}: {message}")),
-    }
-    // And the power may fail right then.
-    judge_images(
-        &vfs,
-        0,
-        &promise,
-        &|disk, promise| judge(prepared, disk, *promise),
-        budget,
-        &mut HashSet::new(),
-        tally,
-    )
-    .map_err(|violation| format!("after {error:?}: {violation}"))
+/// One case, made ready, and what was tried of it.
+struct Trial<'a> {
+    prepared: Prepared,
+    act: Act,
+    budget: &'a Budget,
+    faults: u64,
+    tally: Tally,
 }
 
-fn run_all(title: &str, cases: Vec<(Workload, Act, Profile, bool)>, budget: &Budget) -> Tally {
-    let total = Mutex::new((Tally::default(), 0));
-    let failure = cases
-        .par_iter()
-        .find_map_any(|(workload, act, profile, exchange)| {
-            let options = Options { exchange: *exchange, ..options(*profile) };
-            let prepared = Prepared::new(workload, options);
-            let whole = prepared.disk.fork();
-            perform(*act, &prepared, &whole);
-            (0..whole.all_calls())
-                .into_par_iter()
-                .flat_map_iter(|number| ERRORS.iter().map(move |errno| (number, *errno)))
-                .flat_map_iter(|(number, errno)| {
-                    [When::Before, When::After].into_iter().flat_map(move |when| {
-                        [Repeat::OneShot, Repeat::Sticky].into_iter().map(move |repeat| (number, errno, when, repeat))
-                    })
-                })
-                .find_map_any(|(number, errno, when, repeat)| {
-                    let mut tally = Tally::default();
-                    let faults = Faults::none().fail_call(number, errno, when, repeat);
-                    let result = one_fault(&prepared, *act, faults, budget, &mut tally);
-                    let mut total = total.lock().unwrap();
-                    total.0 += tally;
-                    total.1 += 1;
-                    result.err().map(|message| {
-                        format!("{} {act:?} in {profile:?}, seed {}: call {number} fails with {errno:?} {when:?} {repeat:?}: {message}", workload.name, seed())
-                    })
-                })
-        });
-    let (tally, faults) = total.into_inner().unwrap();
+impl Trial<'_> {
+    /// The power fails now: every state that this may leave is judged.
+    fn cut(&mut self, vfs: &SimVfs, promise: Promise) -> Result<(), String> {
+        let judge = |disk: &SimVfs, promise: &Promise| judge(&self.prepared, disk, *promise);
+        judge_images(vfs, vfs.calls(), &promise, &judge, self.budget, &mut HashSet::new(), &mut self.tally)
+            .map_err(|violation| violation.to_string())
+    }
+
+    /// A call of the act fails.
+    fn fail(&mut self, faults: Faults) -> Result<(), String> {
+        self.faults += 1;
+        let vfs = self.prepared.disk.fork();
+        vfs.set_faults(faults);
+        let (promise, error) = perform(self.act, &self.prepared, &vfs);
+        check_answer(&self.prepared, &vfs, promise, error.as_ref())?;
+        // The fault is over and the process starts again, without a reboot.
+        let again = vfs.fork();
+        again.set_faults(Faults::none());
+        let undecided = error.as_ref().is_some_and(|error| error.advice() == Advice::Undecided);
+        match recover(&again) {
+            Ok(status) => present(&self.prepared, &again, promise, &status)?,
+            Err(message) if undecided && message.contains("apply.sync-failed") => {}
+            Err(message) => return Err(format!("after {error:?}: {message}")),
+        }
+        self.cut(&vfs, promise).map_err(|violation| format!("after {error:?}: {violation}"))
+    }
+
+    /// A call of the act fails, and at a later one the power, whatever that call is by then.
+    fn fail_and_cut(&mut self, faults: Faults, at: u64) -> Result<(), String> {
+        self.faults += 1;
+        let vfs = self.prepared.disk.fork();
+        vfs.set_faults(faults);
+        vfs.crash_at(at);
+        let promise = perform(self.act, &self.prepared, &vfs).0;
+        self.cut(&vfs, promise).map_err(|violation| format!("then the power at {at}: {violation}"))
+    }
+
+    /// A call of recovery fails. Then it runs again, or the power fails first.
+    fn fail_recovery(&mut self, disk: &SimVfs, promise: Promise, faults: Faults) -> Result<(), String> {
+        self.faults += 1;
+        let vfs = disk.fork();
+        vfs.set_faults(faults);
+        let first = recover(&vfs);
+        let promise = recovered_promise(&first, promise);
+        let again = vfs.fork();
+        again.set_faults(Faults::none());
+        let distrusts =
+            |result: &Result<_, String>| result.as_ref().is_err_and(|why| why.contains("apply.sync-failed"));
+        match recover(&again) {
+            Ok(status) => present(&self.prepared, &again, promise, &status)?,
+            second if distrusts(&first) && distrusts(&second) => {}
+            Err(message) => return Err(format!("after {first:?}: {message}")),
+        }
+        self.cut(&vfs, promise).map_err(|violation| format!("after {first:?}: {violation}"))
+    }
+}
+
+/// Tries every case on all cores, up to the first that fails; prints and gives how many faults there were.
+fn try_all(
+    title: &str,
+    cases: &[Case],
+    budget: &Budget,
+    one: impl Fn(&mut Trial<'_>) -> Result<(), String> + Sync,
+) -> u64 {
+    let total = Mutex::new((0, Tally::default()));
+    let failure = cases.par_iter().with_max_len(1).find_map_any(|case| {
+        let prepared = Prepared::new(&case.workload, case.options.clone());
+        let mut trial = Trial { prepared, act: case.act, budget, faults: 0, tally: Tally::default() };
+        let result = one(&mut trial);
+        let mut total = total.lock().unwrap();
+        total.0 += trial.faults;
+        total.1 += trial.tally;
+        result.err().map(|message| format!("{case}, seed {}: {message}", seed()))
+    });
+    let (faults, tally) = total.into_inner().unwrap();
     println!("{title}: seed {}, {faults} faults, {tally:?}", seed());
     assert!(failure.is_none(), "{}", failure.unwrap_or_default());
-    tally
+    faults
 }
 
 #[test]
 fn every_call_fails_with_every_error_and_then_the_power_fails() {
-    let budget = Budget::sample(2, seed());
-    let cases = vec![
-        (by_name("removal first"), Act::Apply, Profile::Posix, true),
-        (by_name("removal first"), Act::Reject, Profile::Somc, true),
-        (by_name("mode only"), Act::Undo, Profile::PerInode, true),
-        (by_name("rename chain and swap"), Act::Apply, Profile::Posix, false),
+    let case = |name, act, profile, exchange| {
+        let workload = *WORKLOADS.iter().find(|workload| workload.name == name).unwrap();
+        Case { workload, act, options: Options { exchange, ..options(profile) } }
+    };
+    let cases = [
+        case("removal first", Act::Apply, Profile::Posix, true),
+        case("removal first", Act::Reject, Profile::Somc, true),
+        case("mode only", Act::Undo, Profile::PerInode, true),
+        case("rename chain and swap", Act::Apply, Profile::Posix, false),
         // Without exchange the way back used to eat what a second try needs.
-        (by_name("removal first"), Act::Undo, Profile::Posix, false),
-        (by_name("file to directory and back"), Act::Undo, Profile::Somc, false),
+        case("removal first", Act::Undo, Profile::Posix, false),
+        case("file to directory and back", Act::Undo, Profile::Somc, false),
     ];
-    run_all("every error", cases, &budget);
+    try_all("every error", &cases, &Budget::sample(2, seed()), |trial| {
+        let whole = trial.prepared.disk.fork();
+        perform(trial.act, &trial.prepared, &whole);
+        for number in 0..whole.all_calls() {
+            for kind in kinds() {
+                trial.fail(fault(number, kind)).map_err(|why| format!("call {number} fails with {kind:?}: {why}"))?;
+            }
+        }
+        Ok(())
+    });
+}
+
+/// Every call of every act of every workload fails in some way; in another way, and then the power at a later call.
+#[test]
+fn every_call_of_every_workload_fails_in_some_way() {
+    let faults = try_all("an error everywhere", &every_act(), &Budget::sample(1, seed()), |trial| {
+        let whole = trial.prepared.disk.fork();
+        whole.set_options(|options| options.trace = true);
+        perform(trial.act, &trial.prepared, &whole);
+        let mut random = Random::new(seed());
+        let (mut step, last) = (0, whole.calls());
+        for call in whole.trace() {
+            let number = call.number;
+            step = call.step.map_or(step, |step| step + 1);
+            for kind in drawn(&mut random, 1) {
+                trial.fail(fault(number, kind)).map_err(|why| format!("call {number} fails with {kind:?}: {why}"))?;
+            }
+            let at = step + random.below(last + 1 - step);
+            for kind in drawn(&mut random, 1) {
+                let failed = trial.fail_and_cut(fault(number, kind), at);
+                failed.map_err(|why| format!("call {number} fails with {kind:?}, {why}"))?;
+            }
+        }
+        Ok(())
+    });
+    assert!(faults > 20_000, "{faults}");
+}
+
+/// Every call of recovery fails in some way: of who was killed, and of who lost the power, at moments that are drawn.
+#[test]
+fn every_call_of_recovery_fails_in_some_way() {
+    let faults = try_all("errors of recovery", &every_act(), &Budget::sample(1, seed()), |trial| {
+        let whole = trial.prepared.disk.fork();
+        perform(trial.act, &trial.prepared, &whole);
+        let mut random = Random::new(seed());
+        for at in 0..=whole.calls() {
+            if random.below(20) > 0 {
+                continue;
+            }
+            let cut = trial.prepared.disk.fork();
+            cut.crash_at(at);
+            let promise = perform(trial.act, &trial.prepared, &cut).0;
+            let images = cut.crash_images(&Budget::sample(2, seed() + at)).0;
+            let lost = images[random.below(images.len() as u64) as usize].mount();
+            for (what, disk) in [("was killed", cut.revive()), ("lost the power", lost)] {
+                let uncut = disk.fork();
+                let _ = recover(&uncut);
+                for number in disk.all_calls()..uncut.all_calls() {
+                    for kind in drawn(&mut random, 1) {
+                        trial.fail_recovery(&disk, promise, fault(number, kind)).map_err(|why| {
+                            format!("{what} at {at}, and call {number} of recovery fails with {kind:?}: {why}")
+                        })?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    });
+    assert!(faults > 10_000, "{faults}");
 }
 
 /// fsyncgate: a failed sync marks the pages clean, and the next one reports success.

@@ -14,7 +14,7 @@ use surefoot::vfs::sim::{Budget, Profile};
 const SMALL: [&str; 3] = ["removal first", "mode only", "zero-byte file"];
 
 /// What recovery may promise: once it has gone back, or gone forward, that holds.
-fn recovered_promise(result: &Result<surefoot::device::Status, String>, promise: Promise) -> Promise {
+pub(super) fn recovered_promise(result: &Result<surefoot::device::Status, String>, promise: Promise) -> Promise {
     match result {
         Ok(status) if status.state == "idle" && status.version == "2.0.0" => Promise::New,
         Ok(status) if status.state == "idle" && status.version == "1.0.0" => Promise::Old,
