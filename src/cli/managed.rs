@@ -26,6 +26,9 @@ impl Managed {
             Some(given) => resolve(given).map_err(|error| failed("open", given, error))?,
         };
         let usual = state == root.join(STATE_DIRECTORY);
+        if usual && state.is_symlink() {
+            return Err(elsewhere(&state, "is a symbolic link: name what it leads to with --state-dir"));
+        }
         if !usual && (state.starts_with(&root) || root.starts_with(&state)) {
             return Err(elsewhere(&state, "lies inside the tree or around it"));
         }

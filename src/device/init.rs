@@ -6,9 +6,10 @@ use super::layout;
 use super::store::{self, Config, Generation};
 use super::trust;
 use crate::codec::v1;
-use crate::error::{Code, Error};
+use crate::error::{Code, Error, Finding};
 use crate::journal::Journal;
-use crate::model::{Manifest, TreePath};
+use crate::limits;
+use crate::model::{Difference, Manifest, TreePath};
 use crate::vfs::{Place, Rename, Session, Vfs};
 
 impl<V: Vfs> Engine<V> {
@@ -26,11 +27,15 @@ impl<V: Vfs> Engine<V> {
         manifest: Option<&Manifest>,
         root: Option<&[u8]>,
     ) -> Result<Self, Error> {
+        if vfs.stat(&layout::journal())?.is_none() {
+            // Before the lock, which is a file.
+            super::engine::refuse_elsewhere(&vfs)?;
+            refuse_occupied(&vfs)?;
+        }
         let lock = lock(&vfs)?;
         if vfs.stat(&layout::journal())?.is_some() {
             return Err(Error::new(Code::Initialised, "the tree is under surefoot's care already"));
         }
-        super::engine::refuse_elsewhere(&vfs)?;
         // That of an init whose own sync failed.
         super::recover::refuse_poisoned(&vfs)?;
         let capabilities = {
@@ -98,4 +103,24 @@ impl<V: Vfs> Engine<V> {
         }
         Self::with_lock(vfs, lock)
     }
+}
+
+/// What is not ours would be taken for ours.
+fn refuse_occupied<V: Vfs>(vfs: &V) -> Result<(), Error> {
+    let names = vfs.list(&layout::root())?.into_iter().filter(|name| !is_left_by_init(vfs, name));
+    let paths: Vec<TreePath> = names.filter_map(|name| TreePath::root().join(&name).ok()).collect();
+    if paths.is_empty() {
+        return Ok(());
+    }
+    let findings = paths.into_iter().map(|path| Finding { path, difference: Difference::Unexpected }).collect();
+    Err(Error::new(Code::Stray, "the state directory holds what surefoot did not put there").listing(findings))
+}
+
+fn is_left_by_init<V: Vfs>(vfs: &V, name: &[u8]) -> bool {
+    if name != b"config" {
+        return layout::is_of_init(name);
+    }
+    // Of one that was cut off, nothing may be there, or zeros.
+    let config = store::read_file(vfs, &layout::config(), limits::SMALL_FILE);
+    config.is_ok_and(|bytes| bytes.iter().find(|byte| **byte != 0).is_none_or(|byte| *byte == b'{'))
 }

@@ -41,6 +41,23 @@ pub(super) fn root() -> Place {
     at("")
 }
 
+/// What may stand in a state directory that has no journal: an init that was cut off has left it.
+pub(super) fn is_of_init(name: &[u8]) -> bool {
+    const NAMES: [&str; 10] = [
+        "journal.new",
+        "lock",
+        "config",
+        "config.new",
+        "poison",
+        "scratch",
+        "trust",
+        "manifests",
+        "generations",
+        "downloads",
+    ];
+    NAMES.iter().any(|known| known.as_bytes() == name)
+}
+
 pub(super) fn journal() -> Place {
     at("journal")
 }

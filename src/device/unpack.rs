@@ -27,7 +27,6 @@ use crate::vfs::{Access, FileType, Place, Vfs};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::{self, Read};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Bytes that are read back at a time.
@@ -363,40 +362,28 @@ impl<V: Vfs> Unpacker<'_, V> {
             self.vfs.create(&slot)?;
             lock(&self.targets[number]).digest = Some(Digest::of(b""));
         }
-        let threads = self.vfs.threads().min(limits::WRITERS);
-        // One of these threads cannot wait for the others: there may be none.
-        if threads <= 1 || rayon::current_thread_index().is_some() {
+        // Who is one of many threads that do tasks cannot wait for the others: they may wait for this one.
+        if self.vfs.threads() <= 1 || rayon::current_thread_index().is_some() {
             return self.arrive(segments, &mut |job| self.make(&job));
         }
-        // The threads that compare and digest at other times: what those have freed these can take.
-        let (sender, receiver) = sync_channel(0);
-        let (receiver, failed) = (Arc::new(Mutex::new(receiver)), Mutex::new(None));
+        let failed = Mutex::new(None);
         let arrived = rayon::in_place_scope(|scope| {
-            for _ in 0..threads {
-                let (receiver, failed) = (Arc::clone(&receiver), &failed);
-                scope.spawn(move |_| self.work(&receiver, failed));
-            }
-            drop(receiver);
-            let gone = |_| Error::new(Code::Internal, "all workers are gone");
-            let arrived = self.arrive(segments, &mut |job| sender.send(job).map_err(gone));
-            drop(sender);
-            arrived
+            let failed = &failed;
+            // A task never waits for what is still to arrive: the threads belong to everybody.
+            self.arrive(segments, &mut |job| {
+                scope.spawn(move |_| self.make_unless(failed, &job));
+                if lock(failed).is_some() { Err(Error::new(Code::Internal, "no more is needed")) } else { Ok(()) }
+            })
         });
-        // What stopped a worker has stopped the arrival.
+        // What stopped a task has stopped the arrival.
         failed.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(arrived, Err)
     }
 
-    fn work(&self, jobs: &Mutex<Receiver<Job<'_>>>, failed: &Mutex<Option<Error>>) {
-        loop {
-            let next = lock(jobs).recv();
-            let Ok(job) = next else { return };
-            if lock(failed).is_some() {
-                return;
-            }
-            if let Err(error) = self.make(&job) {
-                lock(failed).get_or_insert(error);
-                return;
-            }
+    fn make_unless(&self, failed: &Mutex<Option<Error>>, job: &Job<'_>) {
+        if lock(failed).is_none()
+            && let Err(error) = self.make(job)
+        {
+            lock(failed).get_or_insert(error);
         }
     }
 

@@ -368,6 +368,32 @@ fn a_state_directory_on_another_file_system_is_refused() {
     place.assert_same("dev", "old");
 }
 
+/// It once wrote its configuration over whatever file of that name was there.
+#[test]
+fn a_directory_with_something_else_in_it_becomes_no_state_directory() {
+    let place = Place::with_packages();
+    place.copy("old", "plain");
+    for (name, content) in [("config", "[mine]"), ("index", "mine"), ("history", ""), ("notes.txt", "mine")] {
+        let at = format!("state-{name}/{name}");
+        place.write(&at, content);
+        let state = format!("state-{name}");
+        let told =
+            place.bad(&["--root", "plain", "--state-dir", &state, "init", "--version", "1.0.0"], 4, "tree.stray");
+        assert!(told.to_string().contains(name), "{told}");
+        assert_eq!(place.read(&at), content);
+        assert_eq!(fs::read_dir(place.path(&state)).unwrap().count(), 1, "{name}");
+    }
+    symlink(place.path("state-config"), place.path("plain/.surefoot")).unwrap();
+    place.bad(&["--root", "plain", "init", "--version", "1.0.0"], 1, "unsupported.state-dir");
+    assert_eq!(place.read("state-config/config"), "[mine]");
+    fs::remove_file(place.path("plain/.surefoot")).unwrap();
+    place.assert_same("plain", "old");
+    // What an init that was cut off has left is no hindrance.
+    place.write("cut/config", "{\"for");
+    place.write("cut/journal.new", "");
+    place.good(&["--root", "plain", "--state-dir", "cut", "init", "--version", "1.0.0"]);
+}
+
 /// A bind mount of the same file system has the same device number, but no rename crosses it.
 #[test]
 fn a_state_directory_behind_a_bind_mount_is_refused() {
