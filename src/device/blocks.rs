@@ -255,18 +255,22 @@ pub(super) fn fetch_front<V: Vfs>(
         let one = Wanted { addresses: vec![address.clone()], ..wanted.clone() };
         loop {
             // What is left of an earlier look is not the fault of whoever is asked now.
-            let left = downloads.has(wanted)?;
+            let left = downloads.held(wanted)?.pieces;
             let worth = worth.saturating_sub(received.saturating_sub(before));
             match front_of(downloads, (&one, name), worth, (carrier, options), (observer, received))? {
                 Came::Right(front) => return Ok(Some(*front)),
+                // Somebody else has said so then. What was fetched of the rest is not thrown away for that.
+                Came::Large(_) if left.contains(&0) && left.len() == 1 => downloads.forget(wanted)?,
                 // One alone may lie about it: the next one is asked, and what both say is believed.
-                Came::Large(bytes) if !left && claimed != Some(bytes) && number + 1 < wanted.addresses.len() => {
+                Came::Large(bytes)
+                    if !left.contains(&0) && claimed != Some(bytes) && number + 1 < wanted.addresses.len() =>
+                {
                     downloads.forget(wanted)?;
                     claimed = Some(bytes);
                     break;
                 }
                 Came::Large(_) => return Ok(None),
-                Came::Wrong if left => {}
+                Came::Wrong if !left.is_empty() => {}
                 Came::Wrong | Came::Nothing => break,
             }
         }

@@ -99,10 +99,7 @@ impl Carrier for Noting<'_> {
 #[test]
 fn a_copy_that_says_that_a_front_is_huge_is_not_believed_alone() {
     let (repository, disk) = mostly_the_same();
-    let huge = spoiled(&repository, |bytes| {
-        let claim = (bytes.len() / 4 * 3) as u32;
-        bytes[10..14].copy_from_slice(&claim.to_le_bytes());
-    });
+    let huge = spoiled(&repository, huge_front);
     for (good, way, asked) in [(repository, Way::Blocks, 2), (huge.clone(), Way::Full, 2)] {
         let disk = disk.fork();
         let both = Two(Served(huge.clone()), Served(good));
@@ -113,9 +110,64 @@ fn a_copy_that_says_that_a_front_is_huge_is_not_believed_alone() {
         assert_eq!(look.strategy.way, way, "{}", look.strategy);
         let of_packages = |addresses: &[String]| addresses.iter().filter(|at| at.contains("/targets/")).count();
         assert_eq!(of_packages(&carrier.1.lock().unwrap()), asked, "two who say the same are believed");
-        // It is not asked again for what is known.
+        // It is not asked again for what is known; but what somebody has said once may have been a lie.
+        let again = if way == Way::Blocks { 0 } else { 2 };
         follower.look(&|| Ok(disk.clone()), &()).unwrap();
-        assert_eq!(of_packages(&carrier.1.into_inner().unwrap()), asked);
+        assert_eq!(of_packages(&carrier.1.into_inner().unwrap()), asked + again);
+    }
+}
+
+/// Says of packages that it has none.
+struct Without(Served);
+
+impl Carrier for Without {
+    fn get(&self, request: &Request) -> Result<Response, Failure> {
+        match request.address.contains("targets/") {
+            true => Err(Failure::Status { status: 404, retry_after: None }),
+            false => self.0.get(request),
+        }
+    }
+}
+
+/// Three copies of a repository, at `one/`, `two/` and `three/`.
+struct Three<'a>([&'a dyn Carrier; 3]);
+
+impl Carrier for Three<'_> {
+    fn get(&self, request: &Request) -> Result<Response, Failure> {
+        let (folder, address) = request.address.split_once('/').unwrap();
+        let number = ["one", "two", "three"].iter().position(|name| *name == folder).unwrap();
+        self.0[number].get(&Request { address: address.into(), ..request.clone() })
+    }
+}
+
+/// A front is huge, whoever sends this says.
+fn huge_front(bytes: &mut [u8]) {
+    let claim = (bytes.len() / 4 * 3) as u32;
+    bytes[10..14].copy_from_slice(&claim.to_le_bytes());
+}
+
+/// A copy without the package left an empty file, and what the next one said was once believed as if it had been here.
+#[test]
+fn a_dead_copy_before_one_that_lies_about_a_front_does_not_cost_the_saving() {
+    let (repository, disk) = mostly_the_same();
+    let (huge, good) = (Served(spoiled(&repository, huge_front)), Served(repository.clone()));
+    let dead = Without(Served(repository));
+    let carrier = Three([&dead, &huge, &good]);
+    let addresses = ["one", "two", "three"].map(str::to_owned).to_vec();
+    let follower = Follower { addresses, ..follower(&carrier, Clock::Now(now())) };
+    let look = follower.look(&|| Ok(disk.clone()), &()).unwrap();
+    assert_eq!(look.strategy.way, Way::Blocks, "{}", look.strategy);
+}
+
+/// What the only copy had said of a front once stayed, and nobody was ever asked for it again.
+#[test]
+fn a_lie_about_a_front_does_not_outlive_the_copy_that_told_it() {
+    let (repository, disk) = mostly_the_same();
+    let (huge, good) = (Served(spoiled(&repository, huge_front)), Served(repository));
+    for (carrier, way) in [(&huge, Way::Full), (&huge, Way::Full), (&good, Way::Blocks)] {
+        let follower = follower(carrier, Clock::Now(now()));
+        let look = follower.look(&|| Ok(disk.clone()), &()).unwrap();
+        assert_eq!(look.strategy.way, way, "{}", look.strategy);
     }
 }
 
