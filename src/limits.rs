@@ -160,6 +160,9 @@ pub const RESTARTS: u32 = 4;
 /// fetched again after so many seconds: it may have been spoiled on its way, and a device without the right key would
 /// fetch it each time.
 pub const REFUSED_SECONDS: i64 = 24 * 3600;
+/// Such a package is fetched again after so many refusals at the latest: a clock that begins anew at every start may never
+/// get further than some minutes.
+pub const REFUSALS: i64 = 24;
 /// Smallest block of a published block map, in bytes: a multiple of the piece.
 pub const BLOCK_BYTES_MIN: u64 = DOWNLOAD_PIECE;
 /// Smallest block that is published of a package, in bytes, and the largest package without blocks: a corrupted megabyte

@@ -419,7 +419,7 @@ pub(super) struct Choosing {
     /// A version that is not installed; may be given again
     #[arg(long, value_name = "VERSION")]
     pub(super) hold: Vec<String>,
-    /// Try a version that was given up
+    /// Try a version that was given up, and fetch anew what was refused
     #[arg(long)]
     pub(super) again: bool,
     #[command(flatten)]

@@ -4,12 +4,13 @@ use super::args::{Choosing, Following, Web};
 use super::files::read_small;
 use super::managed::Managed;
 use super::output::Output;
-use crate::device::{Attempts, held_of};
+use crate::device::{Attempts, held_of, holds_all_of};
 use crate::error::{Code, Error};
 use crate::fetch::{self, Carriers, Options, Patience, SystemPace, Wanted};
 use crate::limits;
 use crate::model::{PatchPackageInfo, ServiceManifest, Version};
 use crate::strategy::{Policy, UpgradeStrategy, UpgradeStrategyManager, Way};
+use crate::vfs::Vfs;
 use std::time::Duration;
 
 /// What the service offers, and what is to be done about it.
@@ -54,11 +55,16 @@ pub(super) fn decide(
     let held = |kind: Way| {
         let info = package(&manifest, kind, architecture)?;
         let wanted = wanted(&way.from, &info, manifest.version, &web.mirror).ok()?;
-        held_of(&vfs, &wanted).ok()
+        if is_asked_for_anew(way, &vfs, &wanted).ok()? { None } else { held_of(&vfs, &wanted).ok() }
     };
     let held = |kind: Way| held(kind).map_or(0, |held| held.bytes);
     let strategy = UpgradeStrategyManager::new(policy).decide_service(&manifest, current, &held)?;
     Ok(Decision { manifest, base: way.from.clone(), strategy })
+}
+
+/// All of it is here and has led to nothing, nobody says what it should be, and another try is asked for.
+pub(super) fn is_asked_for_anew<V: Vfs>(way: &Choosing, vfs: &V, wanted: &Wanted) -> Result<bool, Error> {
+    Ok(way.again && wanted.digest.is_none() && holds_all_of(vfs, wanted)?)
 }
 
 /// What a manifest says of its patch, or of its full package.

@@ -9,8 +9,8 @@ use crate::fetch::{
     self, Carrier, Download, FetchError, Fetched, Files, Held, Options, Pending, SystemPace, Wanted, Watch,
 };
 use crate::limits;
-use crate::model::{Digest, Hasher, PatchPackageInfo};
-use crate::vfs::{Access, OsFiles, OsVfs, Vfs};
+use crate::model::{Digest, Hasher, PatchPackageInfo, Time};
+use crate::vfs::{Access, OsFiles, OsVfs, Stat, Vfs};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -63,21 +63,22 @@ impl<'v, V: Vfs> Downloads<'v, V> {
         Ok(BufReader::with_capacity(limits::COPY_BUFFER, reader))
     }
 
-    /// Is anything here of a content?
-    pub(super) fn has(&self, wanted: &Wanted) -> Result<bool, Error> {
-        Ok(self.vfs.stat(&layout::download_content(wanted.name()))?.is_some())
-    }
-
     /// What is here of a content.
     pub(super) fn held(&self, wanted: &Wanted) -> Result<Held, Error> {
         held_of(self.vfs, wanted)
     }
 
-    /// Was a content fetched so many seconds ago, or at a time that is still to come?
-    pub fn is_older(&self, wanted: &Wanted, seconds: i64) -> Result<bool, Error> {
-        let Some(stat) = self.vfs.stat(&layout::download_content(wanted.name()))? else { return Ok(false) };
-        let age = self.vfs.now().seconds.saturating_sub(stat.mtime.seconds);
-        Ok(!(0..seconds).contains(&age))
+    /// Counts that a content was refused. It goes if it was fetched [`limits::REFUSED_SECONDS`] ago, or at a time that is
+    /// still to come; each refusal makes it older by its part of that, since the clock may never get there.
+    pub fn refuse(&self, wanted: &Wanted) -> Result<(), Error> {
+        let at = layout::download_content(wanted.name());
+        let Some(Stat { mtime, .. }) = self.vfs.stat(&at)? else { return Ok(()) };
+        let age = self.vfs.now().seconds.saturating_sub(mtime.seconds);
+        if !(0..limits::REFUSED_SECONDS).contains(&age) {
+            return self.forget(wanted);
+        }
+        let seconds = mtime.seconds.saturating_sub(limits::REFUSED_SECONDS / limits::REFUSALS);
+        self.vfs.set_mtime(&at, Time { seconds, ..mtime }).or_else(|_| self.forget(wanted))
     }
 
     /// The digest of so many bytes at the beginning of a content that was fetched.
@@ -143,6 +144,12 @@ pub(super) fn held<V: Vfs>(vfs: &V) -> Result<BTreeMap<Id, Held>, Error> {
 /// What is here of a content. Takes no lock.
 pub fn held_of<V: Vfs>(vfs: &V, wanted: &Wanted) -> Result<Held, Error> {
     Ok(fetch::held(vfs, &files(wanted.name()))?)
+}
+
+/// Is all of a content here, as far as its length is known? Takes no lock.
+pub fn holds_all_of<V: Vfs>(vfs: &V, wanted: &Wanted) -> Result<bool, Error> {
+    let pending = fetch::pending(vfs, &files(wanted.name()))?;
+    Ok(pending.is_some_and(|pending| pending.total.is_none_or(|total| pending.done == total)))
 }
 
 /// A source of packages that fetches them from wherever they are into the state directory of a tree, and goes on where

@@ -38,7 +38,7 @@ mod trust;
 mod unpack;
 
 pub use attempts::Attempts;
-pub use downloads::{DownloadSource, Downloads, held_of, pending_downloads};
+pub use downloads::{DownloadSource, Downloads, held_of, holds_all_of, pending_downloads};
 pub use engine::{Base, Change, Engine, NoPayload, Payload, Report, Request, Settings, Sink, Source, VerifyDepth};
 pub use file_ops::FileOperationExecutor;
 pub use follow::{Follower, Look};

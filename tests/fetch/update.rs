@@ -330,12 +330,22 @@ fn what_nobody_here_can_verify_is_not_fetched_again_and_again() {
     place.bad(&update(0), 3, "trust.signature");
     place.bad(&update(0), 3, "trust.signature");
     assert_eq!(fetched(), 2);
+    // A clock that never gets so far once kept it for ever: each refusal counts as an hour.
+    let touch = ["-d", "22 hours ago", part.to_str().unwrap()];
+    assert!(Command::new("touch").args(touch).status().unwrap().success());
+    (0..3).for_each(|_| place.bad(&update(0), 3, "trust.signature"));
+    assert_eq!(fetched(), 2);
+    place.bad(&update(0), 3, "trust.signature");
+    assert_eq!(fetched(), 3);
+    // That somebody asked for it again did not help: what had been refused was refused again.
+    place.bad(&[&update(0)[..], &["--again"]].concat(), 3, "trust.signature");
+    assert_eq!(fetched(), 4);
     // Another signature is another package.
     place.bad(&update(2), 3, "trust.signature");
-    assert_eq!(fetched(), 3);
+    assert_eq!(fetched(), 5);
     place.bad(&update(0), 3, "trust.signature");
     place.good(&[&update(0)[..], &["--trust", "key.pub"]].concat());
-    assert_eq!(fetched(), 4, "with the right key nothing is fetched that is here");
+    assert_eq!(fetched(), 6, "with the right key nothing is fetched that is here");
     place.assert_same("dev", "new");
 }
 

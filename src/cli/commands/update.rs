@@ -12,7 +12,6 @@ use crate::cli::service::{self, Decision};
 use crate::device::{Attempts, Downloads, Engine, PatchProcessor};
 use crate::error::{Advice, Code, Error};
 use crate::fetch::{Carriers, Options};
-use crate::limits;
 use crate::model::PatchPackageInfo;
 use crate::package::Package;
 use crate::strategy::Way;
@@ -52,7 +51,8 @@ pub(super) fn run(asked: &Update, global: &Global, output: &Output) -> Result<()
     output.item("strategy", &decision.strategy);
     refuse_unverifiable(&info, decision.strategy.way, &keyring, asked.how.allow_unsigned)?;
     let wanted = service::wanted(&decision.base, &info, decision.manifest.version, &asked.web.mirror)?;
-    downloads.keep_only(&[&wanted])?;
+    let kept = (!service::is_asked_for_anew(&asked.way, &vfs, &wanted)?).then_some(&wanted);
+    downloads.keep_only(kept.as_slice())?;
     let options = Options { most_bytes: asked.way.max_bytes, ..service::options(&asked.web, info.size) };
     let fetched = downloads.fetch(&wanted, &carriers, &options, &meter);
     drop(meter);
@@ -74,9 +74,7 @@ pub(super) fn run(asked: &Update, global: &Global, output: &Output) -> Result<()
         // package stays for a while, for when the right key is here.
         let path = Downloads::<OsVfs>::path(&wanted, managed.state());
         let known = [GZIP, PACKAGE].iter().any(|magic| starts_with(&path, magic).unwrap_or(false));
-        if !known || downloads.is_older(&wanted, limits::REFUSED_SECONDS)? {
-            downloads.keep_only(&[])?;
-        }
+        if known { downloads.refuse(&wanted)? } else { downloads.keep_only(&[])? }
     }
     if done.is_ok() {
         // From here on a failure costs some space, and nothing else.
