@@ -38,7 +38,7 @@ impl Follower<'_> {
         downloads.keep_only(&packages.iter().map(|(_, wanted)| wanted).chain(&look.looked_into).collect::<Vec<_>>())?;
         let mut blocks = look.blocks.as_ref();
         let bytes = |release: &Release| look.blocks.as_ref().map_or(release.bytes, |blocks| blocks.sections.bytes());
-        let total = packages.iter().map(|(release, _)| bytes(release)).sum();
+        let total = packages.iter().map(|(release, _)| bytes(release)).fold(0, u64::saturating_add);
         let mut left = Vec::new();
         for (release, wanted) in &packages {
             let held = downloads.held(wanted)?;
@@ -49,9 +49,9 @@ impl Follower<'_> {
         let room = staged_at_once(&staged, look.keep);
         let (mut before, mut received) = (0, look.received);
         for (number, (release, wanted)) in packages.iter().enumerate() {
-            let so_far = before + bytes(release);
+            let so_far = u64::saturating_add(before, bytes(release));
             // What is here of those that come later takes its room already.
-            let left = left.iter().skip(number + 1).sum::<u64>();
+            let left = left.iter().skip(number + 1).copied().fold(0, u64::saturating_add);
             let mut fetch = |wanted: &Wanted| {
                 let most_bytes = self.rules.max_bytes.map(|most| most.saturating_sub(received));
                 let options = Options { room: room.saturating_add(left), most_bytes, ..self.options.clone() };

@@ -179,7 +179,7 @@ impl Release {
         }
     }
 
-    /// Asks that texts are short and plain enough for paths and terminals.
+    /// Asks that texts are short and plain enough for paths and terminals, and that it can be fetched.
     pub fn check(&self) -> Result<(), &'static str> {
         if self.architecture.as_deref().is_some_and(|name| !plain(name) || name == "any") {
             return Err("an architecture is letters, digits, '_', '-' and '.', and not \"any\"");
@@ -189,6 +189,9 @@ impl Release {
         }
         if self.channels.len() > limits::RELEASE_NAMES || self.downgrade_from.len() > limits::RELEASE_NAMES {
             return Err("too many channels, or versions to replace");
+        }
+        if self.bytes > limits::DOWNLOAD_BYTES {
+            return Err("it is longer than a download may be");
         }
         if self.notes.len() > limits::NOTES_BYTES {
             return Err("its notes are too long");

@@ -3,6 +3,7 @@
 
 use super::{Publisher, key, now, release, sign_by};
 use serde_json::{Value, json};
+use surefoot::limits;
 use surefoot::repository::*;
 use surefoot::trust::{Keyring, TrustError};
 
@@ -602,6 +603,11 @@ fn a_release_reads_back_and_a_bad_one_hides_no_good_one() {
             let mut target = release.to_target();
             target.custom.as_mut().unwrap()["surefoot"][member] = value;
             assert!(Release::read("p", &target).is_err(), "{member}");
+        }
+        // What nobody could fetch; sums of such lengths once wrapped around.
+        for (length, good) in [(limits::DOWNLOAD_BYTES, true), (limits::DOWNLOAD_BYTES + 1, false), (u64::MAX, false)] {
+            let target = Target { length, ..release.to_target() };
+            assert_eq!(Release::read("p", &target).is_ok(), good, "{length}");
         }
     }
     let mut publisher = Publisher::new();
