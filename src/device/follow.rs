@@ -221,7 +221,13 @@ impl Follower<'_> {
         match (asking.ask(&addresses, *answered, &mut judge)?, missing) {
             (Some(address), _) => *answered = address,
             // That it has nothing newer does not make an address the one to ask first: it may be behind.
-            (None, Some(())) => client.answer(Answer::Missing)?,
+            (None, Some(())) => client.answer(Answer::Missing).map_err(|refused| match refused {
+                RepositoryError::Missing { .. } => errors.into_iter().flatten().next().unwrap_or_else(|| {
+                    let at: Vec<String> = addresses.iter().map(|address| fetch::shown(address)).collect();
+                    Error::new(Code::RepositoryMissing, format!("{refused}: there is nothing at {}", at.join(", ")))
+                }),
+                refused => refused.into(),
+            })?,
             (None, None) => {
                 let first = errors.into_iter().flatten().next();
                 return Err(first.unwrap_or_else(|| Error::new(Code::Usage, "a repository without an address")));

@@ -203,6 +203,10 @@ impl Client {
     pub fn answer(&mut self, answer: Answer) -> Result<(), RepositoryError> {
         match (self.phase.clone(), answer) {
             (Phase::Anchor(version), Answer::Bytes(bytes)) => self.on_first_root(version, bytes),
+            // Without any root it is no repository that anybody could be asked to trust.
+            (Phase::Anchor(1), Answer::Missing) => {
+                Err(RepositoryError::Missing { file: metadata_name(role::ROOT, Some(1)) })
+            }
             (Phase::Anchor(_), Answer::Missing) => Err(RepositoryError::Anchor),
             (Phase::Root(count), Answer::Bytes(bytes)) => self.on_root(count, bytes),
             (Phase::Root(_), Answer::Missing) => {

@@ -331,6 +331,14 @@ fn a_tree_that_was_given_no_keys_follows_nobody() {
     copy(&place, "old", "bare");
     place.good(&["--root", "bare", "init", "--version", "1.0.0", "--owner", "no"]);
     place.bad(&["--root", "bare", "check", "--from", "REPO"], 3, "trust.no-root");
+    // A wrong address once looked like a repository of somebody else to a device with public keys.
+    copy(&place, "old", "keys");
+    place.good(&["keygen", "-o", "stranger"]);
+    place.good(&["--root", "keys", "init", "--version", "1.0.0", "--owner", "no", "--trust", "stranger.pub"]);
+    place.bad(&["--root", "keys", "check", "--from", "REPO"], 3, "trust.no-root");
+    let told = place.run(&["--root", "keys", "check", "--from", "NOWHERE"]);
+    assert!(told.0 == 6 && told.2.contains("repository.missing"), "{told:?}");
+    assert!(told.2.contains("NOWHERE/metadata/1.root.json"), "the address is named: {told:?}");
     copy(&place, "old", "given");
     let trust = ["--trust", "REPO/metadata/1.root.json"];
     place.good(&[&["--root", "given", "init", "--version", "1.0.0", "--owner", "no"], &trust[..]].concat());

@@ -246,6 +246,8 @@ fn a_device_that_was_given_keys_finds_the_root_that_all_of_them_have_signed() {
         assert_eq!(device.stored, Stored::default());
     }
     assert_eq!(device(&[]).look(&publisher.files).unwrap_err(), RepositoryError::Anchor);
+    let missing = RepositoryError::Missing { file: "1.root.json".into() };
+    assert_eq!(device(&[1]).look(&Default::default()).unwrap_err(), missing);
     assert_eq!(super::Device::default().look(&publisher.files).unwrap_err(), RepositoryError::Anchor);
 }
 
