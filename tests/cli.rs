@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod again;
 mod crashtest;
 mod documents;
 mod exit_codes;
@@ -126,6 +127,14 @@ impl Place {
 
     /// Applies a package up to some moment, and leaves it there as a process does that is killed.
     fn interrupt(&self, root: &str, package: &str, phase: Phase, recovery: Recovery) {
+        let opened = Package::open(fs::File::open(self.path(package)).unwrap()).unwrap().accept_unsigned().unwrap();
+        let settings = Settings { recovery, ..Settings::default() };
+        let settings = PackageSettings { settings, ..PackageSettings::default() };
+        self.kill(root, phase, |engine, observer| _ = engine.apply(opened, &settings, observer));
+    }
+
+    /// Does something up to some moment, and leaves it there as a process does that is killed.
+    fn kill(&self, root: &str, phase: Phase, act: impl FnOnce(&mut Engine, &dyn Observer)) {
         struct Until(Phase);
 
         impl Observer for Until {
@@ -138,11 +147,10 @@ impl Place {
 
         let vfs = OsVfs::open(&self.path(root), &self.path(&format!("{root}/.surefoot"))).unwrap();
         let mut engine = Engine::open(vfs).unwrap();
-        let opened = Package::open(fs::File::open(self.path(package)).unwrap()).unwrap().accept_unsigned().unwrap();
-        let settings = Settings { recovery, ..Settings::default() };
-        let settings = PackageSettings { settings, ..PackageSettings::default() };
-        let applied = AssertUnwindSafe(|| engine.apply(opened, &settings, &Until(phase)));
-        assert!(catch_unwind(applied).is_err(), "{phase:?} is never reached");
+        assert!(
+            catch_unwind(AssertUnwindSafe(|| act(&mut engine, &Until(phase)))).is_err(),
+            "{phase:?} is never reached"
+        );
     }
 
     /// Runs what must go well.

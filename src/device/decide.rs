@@ -31,7 +31,8 @@ impl<V: Vfs> Engine<V> {
         }
     }
 
-    /// Goes back to the version before: ends a trial, or takes back the last confirmed update.
+    /// Goes back to the version before: ends a trial, or takes back the last confirmed update. Who was asked for that
+    /// before recovery looks at [`Recovered::went_back`](super::Recovered::went_back) first.
     pub fn rollback(&mut self, observer: &dyn Observer) -> Result<Report, Error> {
         self.require_whole()?;
         match self.state {

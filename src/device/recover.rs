@@ -6,6 +6,7 @@ use super::executor;
 use super::history::{self, HistoryEntry};
 use super::layout;
 use super::observer::Observer;
+use super::request::Report;
 use super::store::{self, Generation};
 use super::sweep;
 use crate::codec::frame::Header;
@@ -31,6 +32,10 @@ pub struct Recovered {
     pub version: String,
     /// Why it was taken back, if it was.
     pub cause: Option<String>,
+    /// The way back that this was: what it has dropped or taken back, or the undoing that it has finished. Who was asked
+    /// to go back before it has nothing more to do then: [`Engine::rollback`] would go back one version further.
+    #[serde(skip)]
+    pub went_back: Option<Report>,
 }
 
 /// What is known of a tree, without changing anything.
@@ -65,6 +70,7 @@ impl<V: Vfs> Engine<V> {
             (self.journal, self.records, self.state, self.broken) = (journal, records, state, false);
         }
         let found = self.state;
+        let left = if found == State::Idle { None } else { self.left_version() };
         if found == State::Idle {
             // Garbage that cannot be removed now does no harm.
             if let Err(error) = sweep::collect(&self.vfs, self.current_id(), self.config.keep, self.finished()) {
@@ -93,7 +99,39 @@ impl<V: Vfs> Engine<V> {
             _ => None,
         });
         let outcome = if found == State::Idle { None } else { executor::outcome(self.state, &self.records) };
-        Ok(Recovered { outcome, trial, version: self.current()?.version, cause })
+        let version = self.current()?.version;
+        let went_back = outcome.and_then(|outcome| self.went_back(outcome, left, &version));
+        Ok(Recovered { outcome, trial, version, cause, went_back })
+    }
+
+    /// The version that the tree leaves if it goes back: the pending update's, or that which is being undone.
+    fn left_version(&self) -> Option<String> {
+        let Some(Record::Begin { transaction, base, work, .. }) = self.records.first() else { return None };
+        let left = if *work == Work::Apply { transaction } else { base };
+        Generation::read(&self.vfs, *left).ok().map(|generation| generation.version)
+    }
+
+    /// The way back that a transaction was which has ended so; nothing if the tree is not older than it would be without
+    /// it. An undoing that was taken back or dropped is none: the version that it was to leave is here still.
+    fn went_back(&self, outcome: Outcome, left: Option<String>, version: &str) -> Option<Report> {
+        let Some(Record::Begin { transaction, work, .. }) = self.records.first() else { return None };
+        let transaction = layout::hex(*transaction);
+        let noted = || {
+            // What a sweep that was cut short has removed already stands in the history.
+            let entry = history::read(&self.vfs).ok()?.into_iter().find(|entry| entry.transaction == transaction)?;
+            Some(if *work == Work::Apply { entry.to } else { entry.from })
+        };
+        let from = match (work, outcome) {
+            (Work::Apply, Outcome::Abandoned) => version.to_owned(),
+            (Work::Apply, Outcome::Restored) | (Work::Undo, Outcome::Kept) => left.or_else(noted).unwrap_or_default(),
+            _ => return None,
+        };
+        let prepared = |record: &Record| match record {
+            Record::Prepared { steps, .. } => Some(*steps),
+            _ => None,
+        };
+        let steps = self.records.iter().find_map(prepared).unwrap_or(0);
+        Some(Report { transaction, from, to: version.to_owned(), steps, trial: false })
     }
 
     /// With which input a transaction goes on that was found half-way or on trial; and the error to tell once, where a

@@ -85,7 +85,8 @@ impl<V: Vfs> Tree<V> {
         self.engine.confirm(&())
     }
 
-    /// Takes back the trial, or the last confirmed transaction.
+    /// Takes back the trial, or the last confirmed transaction. Who was to do that before this was opened, and was
+    /// interrupted perhaps, looks at [`Tree::recovered`] first.
     pub fn rollback(&mut self) -> Result<Report, Error> {
         self.engine.rollback(&())
     }

@@ -3,9 +3,10 @@
 use super::oracle::{Act, Promise, judge, perform, recover};
 use super::workload::{Prepared, WORKLOADS};
 use super::{PROFILES, options, seed};
+use std::collections::BTreeSet;
 use surefoot::codec::frame::Header;
 use surefoot::crashtest::Explorer;
-use surefoot::device::{Config, Engine, Settings, Transaction, Tree};
+use surefoot::device::{Config, Engine, Settings, Transaction, Tree, peek};
 use surefoot::error::Code;
 use surefoot::model::TreePath;
 use surefoot::tree::{Walk, scan_indexed};
@@ -640,5 +641,56 @@ fn a_configuration_is_old_or_new() {
             });
         }
         assert!(found.iter().all(|count| *count > 0), "{found:?}");
+    }
+}
+
+/// Who went back was killed, or lost the power, and asked again: recovery finished the way back, and then went back one
+/// version more.
+#[test]
+fn a_way_back_that_was_cut_anywhere_is_gone_once_when_it_is_asked_for_again() {
+    let back = |vfs: &SimVfs| {
+        let mut engine = Engine::open(vfs.clone())?;
+        match engine.recover(&())?.went_back {
+            Some(report) => Ok(report),
+            None => engine.rollback(&()),
+        }
+    };
+    let content = |vfs: &SimVfs| vfs.read_file("b").unwrap();
+    for (trial, wanted) in
+        [(true, &["trial", "reverting", "closing"][..]), (false, &["idle", "preparing", "applying", "closing"])]
+    {
+        let disk = SimVfs::with(options(Profile::Posix));
+        let mut tree = Tree::with(disk.clone()).unwrap();
+        let config = Config { keep: 3, ..tree.engine().config().clone() };
+        tree.engine().set_config(config).unwrap();
+        for text in ["1", "2", "3"] {
+            let transaction = tree.begin().unwrap().put("b", text.as_bytes()).put(text, text.as_bytes());
+            let on_trial = trial && text == "3";
+            if on_trial { transaction.trial(3) } else { transaction }.commit().unwrap();
+        }
+        drop(tree);
+        let whole = disk.fork();
+        back(&whole).unwrap();
+        let mut states = BTreeSet::new();
+        let mut judge = |vfs: &SimVfs, context: &str| {
+            let state = peek(vfs).unwrap().0.state;
+            if state == "idle" && content(vfs) == b"2" {
+                // It was over, and a second one is another one.
+                return;
+            }
+            let report = back(vfs).unwrap_or_else(|error| panic!("{context}, {state}: {error:?}"));
+            assert_eq!((content(vfs), report.transaction.len()), (b"2".to_vec(), 32), "{context}, {state}");
+            states.insert(state);
+        };
+        for cut_at in 0..=whole.calls() {
+            let vfs = disk.fork();
+            vfs.crash_at(cut_at);
+            let _ = back(&vfs);
+            judge(&vfs.killed(), &format!("trial {trial}, killed at {cut_at}"));
+            vfs.for_each_crash_image(&Budget::default(), &mut |image| {
+                judge(&image.mount(), &format!("trial {trial}, power lost at {cut_at}, {}", image.choice()));
+            });
+        }
+        assert!(wanted.iter().all(|state| states.contains(state)), "trial {trial}: {states:?}");
     }
 }
