@@ -84,3 +84,27 @@ fn a_rollback_that_recovery_has_finished_is_no_failure() {
     place.assert_same("dev", "old");
     place.bad(&["--root", "dev", "rollback"], 1, "transaction.no-undo");
 }
+
+/// The power failed in an update, recovery finished it, and the same `apply` said that the tree was the wrong one and
+/// named every path that was already what it should become.
+#[test]
+fn a_patch_that_is_applied_already_has_nothing_to_change() {
+    let place = Place::with_packages();
+    place.interrupt("dev", "up.sf", Phase::Apply, Recovery::Forward);
+    for verify in ["touched", "full"] {
+        let told = answer(&place, &["apply", "up.sf", "--verify", verify]);
+        assert_eq!((&told["from"], &told["to"]), (&"1.0.0.1".into(), &"1.0.0.1".into()), "{told}");
+        assert_eq!((&told["transaction"], &told["steps"]), (&"".into(), &0.into()), "{told}");
+    }
+    let told = place.good(&["--root", "dev", "apply", "up.sf"]).stdout;
+    assert_eq!(told, "1.0.0.1 -> 1.0.0.1, nothing had to change\nconfirmed\n");
+    place.assert_same("dev", "new");
+    // Nothing was noted, so the undo data is that of the update.
+    assert_eq!(answer(&place, &["status"])["rollback"], "1.0.0");
+    // Who has made it counts before what it makes; and another version of the same tree is not this one.
+    let build = ["build", "old", "new", "--from", "1.0.0", "--owner", "no"];
+    place.good(&[&build[..], &["--to", "1.0.0.1", "--key", "stranger", "-o", "stranger.sf"]].concat());
+    place.bad(&["--root", "dev", "apply", "stranger.sf"], 3, "trust.signature");
+    place.good(&[&build[..], &["--to", "1.0.0.2", "--key", "key", "-o", "other.sf"]].concat());
+    place.bad(&["--root", "dev", "apply", "other.sf"], 4, "tree.base");
+}
