@@ -13,6 +13,7 @@ use crate::model::{Difference, Digest, Metadata, Node};
 use crate::transaction::{
     Cause, Direction, Effect, Input, Method, Outcome, Plan, Record, Recovery, State, Step, Survey, is_locked, open_mode,
 };
+use crate::tree;
 use crate::vfs::{Access, FileType, IoError, Place, Rename, RootId, Vfs};
 use std::collections::{BTreeSet, VecDeque};
 
@@ -337,7 +338,8 @@ pub(super) fn can_revert<V: Vfs>(vfs: &V, plan: &Plan) -> Result<(), Error> {
     for (step, (position, _)) in plan.steps.iter().zip(evidence::examine_all(vfs, plan, &directories)?) {
         match position {
             // What is asked here must hold in `backward`, or the way back would end in the middle.
-            Position::Lost | Position::ForeignAfter | Position::ForeignBefore => bad.push(finding(step)),
+            Position::Lost | Position::ForeignAfter => bad.push(found_instead(vfs, plan, step, &step.after)),
+            Position::ForeignBefore => bad.push(found_instead(vfs, plan, step, &step.before)),
             _ if directories.is_homeless(vfs, step, position)? => bad.push(finding(step)),
             _ => {}
         }
@@ -417,6 +419,17 @@ fn ends_directory(plan: &Plan, index: usize) -> bool {
 
 fn finding(step: &Step) -> Finding {
     Finding { path: step.path.clone(), difference: Difference::Content }
+}
+
+/// How what stands in the tree differs from the end of a step that should be there.
+fn found_instead<V: Vfs>(vfs: &V, plan: &Plan, step: &Step, wanted: &Option<Node>) -> Finding {
+    let difference = match (tree::node_at(vfs, &evidence::tree_place(step)), wanted) {
+        (Ok(None), Some(_)) => Some(Difference::Missing),
+        (Ok(Some(_)), None) => Some(Difference::Unexpected),
+        (Ok(Some(found)), Some(wanted)) => found.difference(wanted, plan.policy),
+        _ => None,
+    };
+    Finding { difference: difference.unwrap_or(Difference::Content), ..finding(step) }
 }
 
 pub(super) fn foreign(step: &Step) -> Error {

@@ -173,7 +173,8 @@ pub(super) fn still_base<V: Vfs>(vfs: &V, base: &Manifest, mut files: impl Itera
 
 fn is_base<V: Vfs>(vfs: &V, base: &Manifest, path: &TreePath) -> Result<(), Error> {
     let at = Place::tree(path);
-    let size = vfs.stat(&at)?.filter(|stat| stat.kind == FileType::File).map(|stat| stat.size);
+    let stat = vfs.stat(&at)?;
+    let size = stat.as_ref().filter(|stat| stat.kind == FileType::File).map(|stat| stat.size);
     let same = match (size, base.get(path).map(|node| &node.kind)) {
         (Some(size), Some(Kind::File { size: recorded, digest })) if size == *recorded => {
             hash_file(vfs, &at)?.1 == *digest
@@ -183,7 +184,11 @@ fn is_base<V: Vfs>(vfs: &V, base: &Manifest, path: &TreePath) -> Result<(), Erro
     if same {
         return Ok(());
     }
-    let difference = if size.is_none() { Difference::Missing } else { Difference::Content };
+    let difference = match (stat, size) {
+        (None, _) => Difference::Missing,
+        (_, None) => Difference::Type,
+        _ => Difference::Content,
+    };
     let message = format!("{path} is not what the package starts from");
     Err(Error::new(Code::Changed, message).listing(vec![Finding { path: path.clone(), difference }]))
 }

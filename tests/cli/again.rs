@@ -2,6 +2,8 @@
 
 use super::Place;
 use serde_json::Value;
+use std::fs;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use surefoot::device::Phase;
 use surefoot::transaction::Recovery;
 
@@ -107,4 +109,34 @@ fn a_patch_that_is_applied_already_has_nothing_to_change() {
     place.bad(&["--root", "dev", "apply", "stranger.sf"], 3, "trust.signature");
     place.good(&[&build[..], &["--to", "1.0.0.2", "--key", "key", "-o", "other.sf"]].concat());
     place.bad(&["--root", "dev", "apply", "other.sf"], 4, "tree.base");
+}
+
+/// Whatever was done to what an update has made was told as other content.
+#[test]
+fn what_keeps_an_update_from_being_taken_back_is_named_for_what_it_is() {
+    let place = Place::with_packages();
+    place.good(&["--root", "dev", "apply", "up.sf"]);
+    fs::remove_file(place.path("dev/bin/app")).unwrap();
+    place.write("dev/etc/more/conf", "b = 3");
+    fs::remove_file(place.path("dev/lib/kept")).unwrap();
+    symlink("elsewhere", place.path("dev/lib/kept")).unwrap();
+    fs::set_permissions(place.path("dev/etc/more"), fs::Permissions::from_mode(0o700)).unwrap();
+    place.write("dev/lib/keep", "back again");
+    let error = place.bad(&["--root", "dev", "rollback"], 4, "tree.changed");
+    let told: Vec<(&str, &str)> = error["findings"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|finding| (finding["path"].as_str().unwrap(), finding["difference"].as_str().unwrap()))
+        .collect();
+    for expected in [
+        ("bin/app", "missing"),
+        ("etc/more", "mode"),
+        ("etc/more/conf", "content"),
+        ("lib/keep", "unexpected"),
+        ("lib/kept", "type"),
+    ] {
+        assert!(told.contains(&expected), "{expected:?}: {told:?}");
+    }
+    assert_eq!(told.len(), 5, "{told:?}");
 }

@@ -107,7 +107,7 @@ pub(super) const GROUPS: &[Group] = &[
             ),
             (
                 "a path that was changed since does not count",
-                "Position::Lost | Position::ForeignAfter | Position::ForeignBefore => @{bad.push(finding(step))}@,",
+                "Position::Lost | Position::ForeignAfter => @{bad.push(found_instead(vfs, plan, step, &step.after))}@,",
                 "()",
             ),
             ("names that surefoot did not install are no strays", "if @{strays.is_empty()}@ { return Ok(());", "true"),
