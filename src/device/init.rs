@@ -117,10 +117,10 @@ fn refuse_occupied<V: Vfs>(vfs: &V) -> Result<(), Error> {
 }
 
 fn is_left_by_init<V: Vfs>(vfs: &V, name: &[u8]) -> bool {
-    if name != b"config" {
+    if name != b"config" || vfs.stat(&layout::scratch()).is_ok_and(|stat| stat.is_some()) {
         return layout::is_of_init(name);
     }
-    // Of one that was cut off, nothing may be there, or zeros.
+    // The only one that would be written anew. Of one that was cut off, nothing may be there, or zeros.
     let config = store::read_file(vfs, &layout::config(), limits::SMALL_FILE);
     config.is_ok_and(|bytes| bytes.iter().find(|byte| **byte != 0).is_none_or(|byte| *byte == b'{'))
 }

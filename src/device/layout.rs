@@ -41,13 +41,14 @@ pub(super) fn root() -> Place {
     at("")
 }
 
-/// What may stand in a state directory that has no journal: an init that was cut off has left it.
+/// What may stand in a state directory that has no journal: an init that was cut off has left it. A history is added to.
 pub(super) fn is_of_init(name: &[u8]) -> bool {
-    const NAMES: [&str; 10] = [
+    const NAMES: [&str; 11] = [
         "journal.new",
         "lock",
         "config",
         "config.new",
+        "history",
         "poison",
         "scratch",
         "trust",

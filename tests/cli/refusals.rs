@@ -373,7 +373,7 @@ fn a_state_directory_on_another_file_system_is_refused() {
 fn a_directory_with_something_else_in_it_becomes_no_state_directory() {
     let place = Place::with_packages();
     place.copy("old", "plain");
-    for (name, content) in [("config", "[mine]"), ("index", "mine"), ("history", ""), ("notes.txt", "mine")] {
+    for (name, content) in [("config", "[mine]"), ("index", "mine"), ("notes.txt", "mine")] {
         let at = format!("state-{name}/{name}");
         place.write(&at, content);
         let state = format!("state-{name}");
